@@ -1,0 +1,119 @@
+//! MixPE, the accelerator of mixed-precision processing elements without multipliers.
+//!
+//! After Zhang et al., MixPE: Quantization and Hardware Co-design for Efficient LLM Inference (arXiv 2411.16158):
+//! group dot products by shift and add, dequantisation after the group (equation 5). The zero-point term and the scales
+//! are outside the array, where the paper puts them.
+#![forbid(unsafe_code)]
+
+use crate::accel::device::Device;
+use crate::accel::element::shift_add::{ShiftAddF16, ShiftAddI8};
+use crate::accel::weights::DeviceWeights;
+use crate::backend::{Backend, Capabilities, GroupSums, Report};
+use crate::base::error::Result;
+use crate::base::view::MatMut;
+use crate::epilogue::{Epilogue, Output};
+use crate::quant::input::{Activations, Mode};
+use crate::quant::matrix::QuantMatrix;
+
+/// The emulated MixPE, with one of its two processing elements. Its results are those of
+/// [`reference`](crate::reference), bit for bit.
+///
+/// ```
+/// use mixgemm::{Backend, Epilogue, Floats, Mat, MixPe, Mode, QuantMatrix, ScaleType, Scheme, Zeros, reference};
+/// let (n, k) = (5, 64);
+/// let codes = (0..n * k).map(|i| (i * 7 % 16) as u8).collect();
+/// let scales = Floats::from_f32(ScaleType::F16, &[0.01; 10]);
+/// let w = QuantMatrix::from_parts(Scheme::int(4).group(32), n, k, codes, scales, Zeros::Symmetric)?;
+/// let x = Mat::from_fn(2, k, |m, k| (m + k) as f32 * 0.1);
+///
+/// let device = MixPe::w4a8();
+/// let mut y = Mat::<f32>::zeros(2, n);
+/// let weights = device.prepare(&w)?;
+/// let report = device.run(&weights, x.view().into(), Mode::A8, &Epilogue::new(), y.view_mut().into())?;
+///
+/// let mut expected = Mat::<f32>::zeros(2, n);
+/// reference::run(&w, x.view().into(), Mode::A8, &Epilogue::new(), expected.view_mut().into())?;
+/// assert_eq!(y, expected);
+/// assert_eq!(report.counters.macs, 2 * 5 * 64);
+/// assert_eq!(report.counters.activation_sums, 2 * 2); // rows x groups, shared by all columns
+/// # Ok::<(), mixgemm::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MixPe(Variant);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Variant {
+    W4A8(Device<ShiftAddI8>),
+    W4A16(Device<ShiftAddF16>),
+}
+
+impl MixPe {
+    /// UINT4 weights and int8 activations in 32-bit accumulators: the modes `a8`, `a8row`, `a8given` and `a8static`.
+    #[must_use]
+    pub const fn w4a8() -> Self {
+        Self(Variant::W4A8(Device::new("mixpe-w4a8", ShiftAddI8)))
+    }
+
+    /// UINT4 weights and f16 activations in wide accumulators: the mode `exact`.
+    #[must_use]
+    pub const fn w4a16() -> Self {
+        Self(Variant::W4A16(Device::new("mixpe-w4a16", ShiftAddF16)))
+    }
+}
+
+/// Evaluates an expression with the device of either variant.
+macro_rules! with_device {
+    ($mixpe:expr, $device:ident => $call:expr) => {
+        match &$mixpe.0 {
+            Variant::W4A8($device) => $call,
+            Variant::W4A16($device) => $call,
+        }
+    };
+}
+
+impl Backend for MixPe {
+    type Prepared = DeviceWeights;
+
+    fn name(&self) -> &'static str {
+        with_device!(self, device => Backend::name(device))
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        with_device!(self, device => Backend::capabilities(device))
+    }
+
+    fn prepare(&self, weights: &QuantMatrix) -> Result<DeviceWeights> {
+        with_device!(self, device => Backend::prepare(device, weights))
+    }
+
+    fn run(
+        &self,
+        weights: &DeviceWeights,
+        x: Activations<'_>,
+        mode: Mode,
+        epilogue: &Epilogue<'_>,
+        y: Output<'_>,
+    ) -> Result<Report> {
+        with_device!(self, device => Backend::run(device, weights, x, mode, epilogue, y))
+    }
+
+    fn accumulate(
+        &self,
+        weights: &DeviceWeights,
+        x: Activations<'_>,
+        mode: Mode,
+        y: MatMut<'_, f32>,
+    ) -> Result<Report> {
+        with_device!(self, device => Backend::accumulate(device, weights, x, mode, y))
+    }
+
+    fn group_sums(
+        &self,
+        weights: &DeviceWeights,
+        x: Activations<'_>,
+        mode: Mode,
+        sums: GroupSums<'_>,
+    ) -> Result<Report> {
+        with_device!(self, device => Backend::group_sums(device, weights, x, mode, sums))
+    }
+}

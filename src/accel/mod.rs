@@ -1,0 +1,8 @@
+//! Floor 4: emulated accelerators. An accelerator is data plus a processing element: the element computes every value
+//! bit-accurately, the device walks rows, groups and columns through it and finishes the sums.
+#![forbid(unsafe_code)]
+
+pub mod catalogue;
+pub mod device;
+pub mod element;
+pub mod weights;

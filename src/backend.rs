@@ -1,0 +1,269 @@
+//! Floor 3: the one trait. Host kernels, emulated accelerators and the decorators over them are peers behind it.
+//!
+//! A [`Backend`] is typed: it prepares weights into its own type and multiplies with them. [`AnyBackend`] is its
+//! object-safe twin, implemented once for all backends, so callers can hold a `Box<dyn AnyBackend>`.
+#![forbid(unsafe_code)]
+
+use crate::base::error::{Error, Result};
+use crate::base::view::MatMut;
+use crate::epilogue::{Epilogue, Output};
+use crate::quant::input::{Activations, Mode};
+use crate::quant::matrix::QuantMatrix;
+use crate::quant::scheme::Scheme;
+use alloc::{boxed::Box, format, string::String};
+use core::any::Any;
+
+pub use crate::quant::sums::{GroupSums, WeightShape};
+
+/// What a backend can do beyond [`Backend::run`], and which problems it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The widest weight codes it takes, in bits.
+    pub max_bits: u8,
+    /// Whether it takes 8-bit activations: modes `a8`, `a8row`, `a8given`, `a8static`.
+    pub a8: bool,
+    /// Whether it takes mode `a16`.
+    pub a16: bool,
+    /// Whether it takes mode `exact`.
+    pub exact: bool,
+    /// Whether [`Backend::group_sums`] works.
+    pub group_sums: bool,
+    /// Whether [`Backend::accumulate`] works.
+    pub accumulate: bool,
+    /// Whether the time it takes says nothing about the hardware it stands for.
+    pub emulated: bool,
+}
+
+impl Capabilities {
+    /// Whether the mode is among those taken.
+    #[must_use]
+    pub fn takes(&self, mode: Mode) -> bool {
+        match mode {
+            Mode::A16 => self.a16,
+            Mode::Exact => self.exact,
+            _ => self.a8,
+        }
+    }
+
+    /// Checks a mode.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with the modes that are taken.
+    pub fn check_mode(&self, mode: Mode) -> Result<()> {
+        if self.takes(mode) {
+            return Ok(());
+        }
+        let mut expected = String::new();
+        for (taken, names) in [
+            (self.a8, "a8, a8row, a8given, a8static"),
+            (self.a16, "a16"),
+            (self.exact, "exact"),
+        ] {
+            if taken {
+                expected.push_str(if expected.is_empty() { "" } else { ", " });
+                expected.push_str(names);
+            }
+        }
+        Err(Error::unsupported("mode", expected, mode.name()))
+    }
+
+    /// Checks the width of weight codes.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when the codes are wider than the backend takes.
+    pub fn check_bits(&self, scheme: &Scheme) -> Result<()> {
+        if scheme.bits <= self.max_bits {
+            return Ok(());
+        }
+        Err(Error::unsupported(
+            "bits",
+            format!("at most {}", self.max_bits),
+            format!("{}", scheme.bits),
+        ))
+    }
+}
+
+/// Operations that an emulated device carried out. A host product reports only `macs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Products of one weight and one activation: M·N·K.
+    pub macs: u64,
+    /// Shifted operands that passed an open gate: one per set weight bit and activation.
+    pub shifts: u64,
+    /// Additions of such operands into an accumulator.
+    pub adds: u64,
+    /// Multiplications by a weight scale after a group's dot product: M·N·G.
+    pub scale_multiplications: u64,
+    /// Zero-point corrections `z·B`: M·N·G, or 0 without zero points to correct.
+    pub zero_point_terms: u64,
+    /// Group sums B of activations that were formed: M·G when each is formed once and shared by all columns.
+    pub activation_sums: u64,
+}
+
+/// What a product did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// The kernel or element that formed the sums.
+    pub kernel: &'static str,
+    /// Counted operations.
+    pub counters: Counters,
+}
+
+/// Something that multiplies: `Y[M,N] = X[M,K] · W[N,K]ᵀ`.
+///
+/// All implementors return the same bits for the same mode; what a mode means is defined in
+/// [`reference`](crate::reference).
+pub trait Backend: Send + Sync + 'static {
+    /// Weights in this backend's own form.
+    type Prepared: Send + Sync + 'static;
+
+    /// A short name for tables, such as `host` or `mixpe-w4a8`.
+    fn name(&self) -> &'static str;
+
+    /// What it takes and what it can hand back.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Brings weights into this backend's form; they may be dropped afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when the scheme is not taken.
+    fn prepare(&self, weights: &QuantMatrix) -> Result<Self::Prepared>;
+
+    /// `Y = epilogue(X · Wᵀ)`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for operands that do not fit, [`Error::Unsupported`] for a mode that is not taken,
+    /// [`Error::Value`] for inputs that the mode refuses. Y is then unspecified.
+    fn run(
+        &self,
+        weights: &Self::Prepared,
+        x: Activations<'_>,
+        mode: Mode,
+        epilogue: &Epilogue<'_>,
+        y: Output<'_>,
+    ) -> Result<Report>;
+
+    /// Continues the fold from the given `y` over all groups, in ascending order, and leaves the epilogue (the row
+    /// scale of `a8row`, `a8given` and `a8static` included) to the caller. Rows with non-finite inputs add their
+    /// special sum.
+    ///
+    /// # Errors
+    /// As [`Backend::run`]; [`Error::Unsupported`] where [`Capabilities::accumulate`] is false.
+    fn accumulate(
+        &self,
+        weights: &Self::Prepared,
+        x: Activations<'_>,
+        mode: Mode,
+        y: MatMut<'_, f32>,
+    ) -> Result<Report>;
+
+    /// Writes the exact integers `D − z0·B` (`2D − B` for one symmetric bit) of every (row, group, column): before
+    /// rounding, scales and fractional zero points. In `exact` the unit is 2^-24. Rows with non-finite inputs give 0.
+    ///
+    /// # Errors
+    /// As [`Backend::run`]; [`Error::Unsupported`] where [`Capabilities::group_sums`] is false or 32 bits are too few.
+    fn group_sums(
+        &self,
+        weights: &Self::Prepared,
+        x: Activations<'_>,
+        mode: Mode,
+        sums: GroupSums<'_>,
+    ) -> Result<Report>;
+}
+
+/// Weights that some [`AnyBackend`] prepared.
+pub struct Prepared {
+    backend: &'static str,
+    weights: Box<dyn Any + Send + Sync>,
+}
+
+impl core::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Prepared(by {})", self.backend)
+    }
+}
+
+/// The object-safe twin of [`Backend`]; every backend is one.
+pub trait AnyBackend: Send + Sync {
+    /// See [`Backend::name`].
+    fn name(&self) -> &'static str;
+
+    /// See [`Backend::capabilities`].
+    fn capabilities(&self) -> Capabilities;
+
+    /// See [`Backend::prepare`].
+    ///
+    /// # Errors
+    /// As there.
+    fn prepare(&self, weights: &QuantMatrix) -> Result<Prepared>;
+
+    /// See [`Backend::run`].
+    ///
+    /// # Errors
+    /// As there; [`Error::ForeignWeights`] for weights that another kind of backend prepared.
+    fn run(
+        &self,
+        weights: &Prepared,
+        x: Activations<'_>,
+        mode: Mode,
+        epilogue: &Epilogue<'_>,
+        y: Output<'_>,
+    ) -> Result<Report>;
+
+    /// See [`Backend::accumulate`].
+    ///
+    /// # Errors
+    /// As there; [`Error::ForeignWeights`] for weights that another kind of backend prepared.
+    fn accumulate(&self, weights: &Prepared, x: Activations<'_>, mode: Mode, y: MatMut<'_, f32>) -> Result<Report>;
+
+    /// See [`Backend::group_sums`].
+    ///
+    /// # Errors
+    /// As there; [`Error::ForeignWeights`] for weights that another kind of backend prepared.
+    fn group_sums(&self, weights: &Prepared, x: Activations<'_>, mode: Mode, sums: GroupSums<'_>) -> Result<Report>;
+}
+
+fn downcast<'a, B: Backend>(backend: &B, weights: &'a Prepared) -> Result<&'a B::Prepared> {
+    weights.weights.downcast_ref().ok_or_else(|| Error::ForeignWeights {
+        argument: "weights",
+        expected: Backend::name(backend).into(),
+        found: weights.backend.into(),
+    })
+}
+
+impl<B: Backend> AnyBackend for B {
+    fn name(&self) -> &'static str {
+        Backend::name(self)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Backend::capabilities(self)
+    }
+
+    fn prepare(&self, weights: &QuantMatrix) -> Result<Prepared> {
+        let prepared = Backend::prepare(self, weights)?;
+        Ok(Prepared {
+            backend: Backend::name(self),
+            weights: Box::new(prepared),
+        })
+    }
+
+    fn run(
+        &self,
+        weights: &Prepared,
+        x: Activations<'_>,
+        mode: Mode,
+        epilogue: &Epilogue<'_>,
+        y: Output<'_>,
+    ) -> Result<Report> {
+        Backend::run(self, downcast(self, weights)?, x, mode, epilogue, y)
+    }
+
+    fn accumulate(&self, weights: &Prepared, x: Activations<'_>, mode: Mode, y: MatMut<'_, f32>) -> Result<Report> {
+        Backend::accumulate(self, downcast(self, weights)?, x, mode, y)
+    }
+
+    fn group_sums(&self, weights: &Prepared, x: Activations<'_>, mode: Mode, sums: GroupSums<'_>) -> Result<Report> {
+        Backend::group_sums(self, downcast(self, weights)?, x, mode, sums)
+    }
+}

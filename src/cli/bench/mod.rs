@@ -1,0 +1,255 @@
+//! `mixgemm bench`: times products of random operands beside the machine's roofs.
+#![forbid(unsafe_code)]
+
+mod report;
+mod rounds;
+mod workload;
+
+use crate::cli::arguments::{self, BackendName, ModeName};
+use crate::cli::device;
+use crate::cli::machine::{self, Machine};
+use crate::cli::measure;
+use crate::cli::progress::Progress;
+use crate::cli::refusal::{option, refusal};
+use crate::cli::table;
+use anyhow::{Context, Result};
+use mixgemm::base::buffer::AlignedBuf;
+use mixgemm::simd::roof::DramRoof;
+use mixgemm::{Group, Host, Isa, Mat, Scheme};
+use report::Findings;
+use rounds::{Bench, Case, Row};
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use workload::{Copies, Input, is_decode};
+
+/// Time products of random operands beside the roofs of this machine
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Times products of random operands in rounds: every row in turn, in slices of 50 ms. The integer \
+                  peak, the f32 peak and the rate of memory are sampled right before each slice, on as many threads, \
+                  and shares are medians of each round's own ratio. Up to M = 16 the weights rotate over different \
+                  copies beyond the last-level cache, as when a model decodes. Every row's answer is compared with \
+                  the reference first.",
+    after_help = "Example:\n  mixgemm bench --shape 4096x4096 --m 1,256 --bits 4 --group 128 --asym \\\n    \
+                  --mode a8,a16,exact --threads 1,2"
+)]
+pub(crate) struct Args {
+    /// Shapes of the weights: output x input channels
+    #[arg(long, value_delimiter = ',', default_value = "4096x4096", value_name = "NxK", value_parser = arguments::shape)]
+    shape: Vec<(usize, usize)>,
+    /// Numbers of activation rows
+    #[arg(long, value_delimiter = ',', default_value = "1,256", value_parser = arguments::count)]
+    m: Vec<NonZeroUsize>,
+    /// Bits per weight, 1 to 8
+    #[arg(long, value_delimiter = ',', default_value = "4", value_parser = arguments::bits)]
+    bits: Vec<u8>,
+    /// Weights along K that share a scale: a number, channel (a row of W) or tensor (all of W)
+    #[arg(long, default_value = "128", value_parser = arguments::group)]
+    group: Group,
+    /// Integer zero points instead of a symmetric scheme
+    #[arg(long)]
+    asym: bool,
+    /// How activations become integers
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "a8,a16,exact")]
+    mode: Vec<ModeName>,
+    /// Numbers of threads
+    #[arg(long, value_name = "T", value_delimiter = ',', default_value = "1", value_parser = arguments::threads)]
+    threads: Vec<NonZeroUsize>,
+    /// Instruction-set tier of the host and of the peaks
+    #[arg(long, default_value = "auto", value_parser = arguments::isa_names())]
+    isa: String,
+    /// Who multiplies
+    #[arg(long, value_enum, default_value = "host")]
+    backend: BackendName,
+    /// Rounds [default: 6, or 1 on an emulated backend]
+    #[arg(long, value_name = "R", value_parser = arguments::count)]
+    rounds: Option<NonZeroUsize>,
+}
+
+/// Copies of decode's weights together exceed this, and twice the last-level cache.
+const BEYOND_CACHE: usize = 288 << 20;
+
+/// Bytes of the buffer that the memory roof is read from.
+const ROOF_BUFFER: usize = 1 << 30;
+
+/// Memory of a machine that does not say.
+const SOME_MEMORY: u64 = 8 << 30;
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Result<ExitCode> {
+    let machine = Machine::here()?;
+    let isa = args.tier()?;
+    let cases = args.cases(&machine)?;
+    let cache = usize::try_from(machine.last_level_cache.unwrap_or(0)).unwrap_or(0);
+    let emulated = args.backend == BackendName::Mixpe;
+    let rounds = args.rounds.map_or(if emulated { 1 } else { 6 }, NonZeroUsize::get);
+
+    let progress = Progress::new(cases.len() * (rounds + 1));
+    let (mut rows, mut copies) = args.prepare(cases, isa, BEYOND_CACHE.max(2 * cache), &progress)?;
+    let mut buffer = AlignedBuf::zeroed(ROOF_BUFFER)?;
+    let mut bench = Bench::new(isa, DramRoof::new(&mut buffer), &args.threads)?;
+    for row in &mut rows {
+        progress.step(format!("checking {}", describe(&row.case)));
+        let checked = bench.check(row, &copies[row.weights]);
+        checked.with_context(|| format!("{} differs from the reference", describe(&row.case)))?;
+    }
+    for round in 0..rounds {
+        for i in measure::order(round, rows.len()) {
+            let row = &mut rows[i];
+            progress.step(describe(&row.case));
+            bench.sample(row, &mut copies[row.weights])?;
+        }
+    }
+    drop(progress);
+    let findings = Findings::new(machine, if emulated { "emulated" } else { isa.name() }, &rows, &copies);
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &findings)?;
+        writeln!(out)?;
+    } else {
+        findings.print(&rows, &copies, out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(case: &Case) -> String {
+    format!(
+        "{}x{}, {}, M = {}, {}, threads {}",
+        case.n,
+        case.k,
+        table::scheme(&case.scheme),
+        case.m,
+        case.mode.name(),
+        case.threads
+    )
+}
+
+impl Args {
+    /// The tier of the kernels and of the peaks.
+    fn tier(&self) -> Result<Isa> {
+        let Ok(isa) = self.isa.parse() else {
+            return machine::best_isa();
+        };
+        if self.backend == BackendName::Mixpe {
+            return Err(refusal("--isa", "auto with --backend mixpe", &self.isa));
+        }
+        Host::new().isa(isa).map_err(option)?;
+        Ok(isa)
+    }
+
+    /// All rows that the arguments ask for, checked before anything large is made.
+    fn cases(&self, machine: &Machine) -> Result<Vec<Case>> {
+        if let Some(&threads) = self.threads.iter().find(|t| t.get() > machine.threads) {
+            let expected = format!("1 to {}, the threads of this machine", machine.threads);
+            return Err(refusal("--threads", expected, threads));
+        }
+        self.check_memory(machine.memory.unwrap_or(SOME_MEMORY) as f64 / 2.0)?;
+        let mut cases = Vec::new();
+        for &(n, k) in &self.shape {
+            for &bits in &self.bits {
+                let mut scheme = Scheme {
+                    group: self.group,
+                    ..Scheme::int(bits)
+                };
+                if self.asym {
+                    scheme = scheme.asymmetric();
+                }
+                for &m in &self.m {
+                    for &mode in &self.mode {
+                        let mode = workload::mode(mode);
+                        Input::new(0, k, mode).view().check(mode, k, &scheme).map_err(option)?;
+                        if self.backend == BackendName::Mixpe {
+                            let backend = device::mixpe(mode).map_err(option)?;
+                            backend.capabilities().check_bits(&scheme).map_err(option)?;
+                        }
+                        cases.extend(self.threads.iter().map(|&threads| Case {
+                            n,
+                            k,
+                            m: m.get(),
+                            scheme,
+                            mode,
+                            threads,
+                        }));
+                    }
+                }
+            }
+        }
+        Ok(cases)
+    }
+
+    /// Refuses operands that together take more than `limit` bytes.
+    fn check_memory(&self, limit: f64) -> Result<()> {
+        const GIB: f64 = (1 << 30) as f64;
+        let sides = |of: fn(f64, f64) -> f64| -> f64 { self.shape.iter().map(|&(n, k)| of(n as f64, k as f64)).sum() };
+        // Codes take a byte each while a copy is made, and packed ones no more.
+        let weights = 4.0 * sides(|n, k| n * k) + self.shape.len() as f64 * BEYOND_CACHE as f64;
+        let weights = weights * self.bits.len() as f64 + ROOF_BUFFER as f64;
+        // Inputs take 4 bytes, 8 while one form is made from another; so does output where the reference looks on.
+        let rows: f64 = self.m.iter().map(|m| m.get() as f64).sum();
+        let variants = (self.bits.len() * self.mode.len() * self.threads.len()) as f64;
+        let activations = 8.0 * rows * variants * sides(|n, k| n + k);
+        if weights + activations <= limit {
+            return Ok(());
+        }
+        let expected = format!("products within half of the memory, {:.1} GiB", limit / GIB);
+        let found = format!("{:.1} GiB", (weights + activations) / GIB);
+        let (argument, value) = if weights > limit {
+            let shapes: Vec<String> = self.shape.iter().map(|(n, k)| format!("{n}x{k}")).collect();
+            ("--shape", shapes.join(","))
+        } else {
+            let rows: Vec<String> = self.m.iter().map(ToString::to_string).collect();
+            ("--m", rows.join(","))
+        };
+        Err(refusal(argument, expected, format_args!("{value} ({found})")))
+    }
+
+    /// Makes the operands of all rows. Rows of the same shape and scheme share their weights; emulated ones those of
+    /// the same mode, as each mode has its element.
+    fn prepare(
+        &self,
+        cases: Vec<Case>,
+        isa: Isa,
+        beyond_cache: usize,
+        progress: &Progress,
+    ) -> Result<(Vec<Row>, Vec<Copies>)> {
+        let emulated = self.backend == BackendName::Mixpe;
+        let key = |c: &Case| (c.n, c.k, c.scheme, emulated.then(|| c.mode.name()));
+        let decodes: Vec<_> = cases.iter().filter(|c| is_decode(c.m)).map(key).collect();
+        let (mut keys, mut copies, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+        for case in cases {
+            let own = key(&case);
+            let weights = match keys.iter().position(|k| *k == own) {
+                Some(found) => found,
+                None => {
+                    let bytes = if decodes.contains(&own) { beyond_cache } else { 0 };
+                    let isa = (!emulated).then_some(isa);
+                    copies.push(Copies::new(&case, isa, bytes, progress).map_err(option)?);
+                    keys.push(own);
+                    copies.len() - 1
+                }
+            };
+            rows.push(Row {
+                case,
+                weights,
+                input: Input::new(case.m, case.k, case.mode),
+                output: Mat::zeros(case.m, case.n),
+                kernel: "",
+                samples: Vec::new(),
+            });
+        }
+        Ok((rows, copies))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::arguments::spelled;
+
+    #[test]
+    fn modes_keep_their_names() {
+        for name in <ModeName as clap::ValueEnum>::value_variants() {
+            assert_eq!(workload::mode(*name).name(), spelled(*name));
+        }
+    }
+}

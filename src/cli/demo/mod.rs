@@ -1,0 +1,317 @@
+//! `mixgemm demo`: a real layer, every backend and mode, one table for each matrix and scheme.
+#![forbid(unsafe_code)]
+
+mod layer;
+mod plot;
+mod report;
+
+use crate::cli::arguments;
+use crate::cli::destination::Destination;
+use crate::cli::device::Device;
+use crate::cli::machine::{self, Machine};
+use crate::cli::measure;
+use crate::cli::progress::Progress;
+use crate::cli::table;
+use crate::cli::truth;
+use anyhow::Result;
+use layer::{Inputs, Matrix};
+use mixgemm::quant::figures::product_f64;
+use mixgemm::simd::roof;
+use mixgemm::{Epilogue, Figures, Isa, Mat, Mode, Scheme, Workspace, ZeroPoint};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+const SCHEMES: [Scheme; 3] = [
+    Scheme::int(4).group(128).asymmetric(),
+    Scheme::int(4).group(32).asymmetric(),
+    Scheme::int(8).group(128),
+];
+/// Widest weight codes of the emulated device.
+const DEVICE_BITS: u8 = 4;
+/// Rounds over the rows of a table.
+const ROUNDS: usize = 3;
+/// Time for the calls of a row in a round.
+const SLICE: Duration = Duration::from_millis(10);
+/// Each sample of a roof.
+const SAMPLE: Duration = Duration::from_millis(5);
+
+/// Multiply a real transformer layer with every backend and mode, and compare the bits (the default)
+#[derive(Debug, Default, clap::Args)]
+#[command(
+    long_about = "Quantises both feed-forward matrices of a real transformer layer (all-MiniLM-L6-v2, layer 4, built \
+                  into the program), multiplies them with the inputs they really saw on this CPU and on the emulated \
+                  MixPE accelerator in every mode, and compares all results with the f64 product and, bit for bit, \
+                  with the library's reference. Exit code 1 if any bit differs.",
+    after_help = "Examples:\n  mixgemm\n  mixgemm demo --threads 1\n  mixgemm demo --json > demo.json"
+)]
+pub(crate) struct Args {
+    /// Threads of the parallel rows; all by default
+    #[arg(long, value_name = "T", value_parser = arguments::threads)]
+    threads: Option<NonZeroUsize>,
+    /// Use only the first M input rows of 290
+    #[arg(long, value_name = "M", value_parser = arguments::count)]
+    rows: Option<NonZeroUsize>,
+    /// Also draw accuracy against speed into this SVG file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Replace an existing SVG file
+    #[arg(long, requires = "svg")]
+    force: bool,
+}
+
+/// One product.
+#[derive(Debug, Serialize)]
+struct Row {
+    matrix: &'static str,
+    scheme: String,
+    backend: &'static str,
+    kernel: &'static str,
+    isa: &'static str,
+    mode: &'static str,
+    n: usize,
+    k: usize,
+    m: usize,
+    bits: u8,
+    group: usize,
+    asym: bool,
+    threads: usize,
+    emulated: bool,
+    seconds: f64,
+    gops: Option<f64>,
+    peak_gops: Option<f64>,
+    fraction_of_peak: Option<f64>,
+    bits_per_weight: f64,
+    sqnr_total_db: f64,
+    sqnr_kernel_db: f64,
+    worst_error_total: f64,
+    worst_error_kernel: f64,
+    bits_equal_reference: bool,
+}
+
+/// Who computes a row and how.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    /// `None` for the emulated device.
+    isa: Option<Isa>,
+    mode: Mode,
+    threads: NonZeroUsize,
+}
+
+/// All rows of a scheme.
+fn plan(inputs: &Inputs, scheme: &Scheme, best: Isa, threads: NonZeroUsize) -> Vec<Plan> {
+    let one = NonZeroUsize::MIN;
+    let mut plan = Vec::new();
+    let mut add = |isa, mode, threads| plan.push(Plan { isa, mode, threads });
+    for mode in inputs.modes() {
+        add(Some(best), mode, one);
+        if threads > one && matches!(mode, Mode::A8 | Mode::A16 | Mode::Exact) {
+            add(Some(best), mode, threads);
+        }
+    }
+    if best != Isa::Scalar && *scheme == SCHEMES[0] {
+        add(Some(Isa::Scalar), Mode::A8, one);
+    }
+    if scheme.bits <= DEVICE_BITS {
+        for mode in inputs.modes().into_iter().filter(|&mode| mode != Mode::A16) {
+            add(None, mode, threads);
+        }
+    }
+    plan
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Result<ExitCode> {
+    let machine = Machine::here()?;
+    let threads = arguments::threads_or_all(args.threads);
+    let svg = args
+        .svg
+        .as_deref()
+        .map(|file| Destination::new("--svg", file, args.force));
+    let svg = svg.transpose()?;
+    if !json {
+        writeln!(out, "{}", report::INTRODUCTION)?;
+        out.flush()?;
+    }
+    let rows = arguments::pool(threads)?.install(|| {
+        all(args, threads, |title, rows| {
+            if json { Ok(()) } else { report::print(out, title, rows) }
+        })
+    })?;
+    if let Some(file) = svg {
+        let drawing = plot::draw(&machine, &rows)?;
+        file.write(|out| out.write_all(drawing.as_bytes()))?;
+    }
+    let differ = rows.iter().filter(|row| !row.bits_equal_reference).count();
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &serde_json::json!({ "machine": machine, "rows": rows }))?;
+        writeln!(out)?;
+    } else {
+        let verdict = match differ {
+            0 => format!("All {} rows have the bits of the reference.", rows.len()),
+            _ => format!(
+                "DEFECT: {differ} of {} rows do not have the bits of the reference.",
+                rows.len()
+            ),
+        };
+        writeln!(out, "{}\nOn {machine}.\n{verdict}", report::LEGEND)?;
+    }
+    Ok(if differ == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
+}
+
+/// All matrices and schemes; `print` gets each title and its rows as soon as they are known.
+fn all(args: &Args, threads: NonZeroUsize, mut print: impl FnMut(&str, &[Row]) -> Result<()>) -> Result<Vec<Row>> {
+    let best = machine::best_isa()?;
+    let matrices = layer::matrices(args.rows.map_or(usize::MAX, NonZeroUsize::get))?;
+    let steps = |inputs: &Inputs| SCHEMES.map(|s| plan(inputs, &s, best, threads).len() + inputs.modes().len());
+    let progress = Progress::new(matrices.iter().flat_map(|m| steps(&m.inputs)).sum());
+    let mut rows = Vec::new();
+    for matrix in &matrices {
+        let x = matrix.inputs.float.to_f32();
+        let original = product_f64(x.view().sub_rows(0, matrix.inputs.m)?, matrix.weights.to_f32().view())?;
+        for scheme in SCHEMES {
+            let plan = plan(&matrix.inputs, &scheme, best, threads);
+            let of_scheme = products(matrix, scheme, &plan, &original, &progress)?;
+            let title = format!(
+                "{} [{}, {}], {}, {} input rows",
+                matrix.name,
+                original.cols(),
+                x.cols(),
+                table::scheme(&scheme),
+                matrix.inputs.m
+            );
+            progress.suspend(|| print(&title, &of_scheme))?;
+            rows.extend(of_scheme);
+        }
+    }
+    Ok(rows)
+}
+
+/// A row while it is measured.
+struct Work {
+    plan: Plan,
+    y: Mat<f32>,
+    kernel: &'static str,
+    /// Seconds and, on the host, the peak of the same moment in operations a second.
+    samples: Vec<(f64, Option<f64>)>,
+}
+
+impl Work {
+    /// The median over all rounds of something that every sample has.
+    fn median(&self, of: impl Fn(f64, Option<f64>) -> Option<f64>) -> Option<f64> {
+        let values: Option<Vec<f64>> = self.samples.iter().map(|&(seconds, peak)| of(seconds, peak)).collect();
+        values.map(measure::median)
+    }
+}
+
+/// The rows of one matrix and scheme.
+fn products(
+    matrix: &Matrix,
+    scheme: Scheme,
+    plan: &[Plan],
+    original: &Mat<f64>,
+    progress: &Progress,
+) -> Result<Vec<Row>> {
+    let Matrix { name, weights, inputs } = matrix;
+    let (m, k) = (inputs.m, inputs.float.shape().1);
+    let of_scheme = |what: &str| format!("{name}, {}: {what}", table::scheme(&scheme));
+    let w = weights.quantize(scheme)?;
+    let x = inputs.float.to_f32();
+    let quantised = product_f64(x.view().sub_rows(0, m)?, w.dequantize().view())?;
+    let mut references = BTreeMap::new();
+    for mode in inputs.modes() {
+        progress.step(of_scheme(&format!("reference {}", mode.name())));
+        references.insert(mode.name(), truth::defined(&w, inputs.of(mode)?, mode)?);
+    }
+    let mut devices = BTreeMap::new();
+    let mut work = Vec::new();
+    for &plan in plan {
+        // One set of packed weights serves all modes of a tier; each emulated mode has its element.
+        let key = (plan.isa, plan.isa.is_none().then(|| plan.mode.name()));
+        if let std::collections::btree_map::Entry::Vacant(place) = devices.entry(key) {
+            place.insert(match plan.isa {
+                Some(isa) => Device::host(&w, Some(isa))?,
+                None => Device::mixpe(&w, plan.mode)?,
+            });
+        }
+        work.push((
+            key,
+            Work {
+                plan,
+                y: Mat::zeros(m, w.n()),
+                kernel: "",
+                samples: Vec::new(),
+            },
+        ));
+    }
+    let mut workspace = Workspace::new();
+    for round in 0..ROUNDS {
+        for i in measure::order(round, work.len()) {
+            let (key, work) = &mut work[i];
+            if round == 0 {
+                progress.step(of_scheme(work.plan.mode.name()));
+            }
+            if round == 0 || work.plan.isa.is_some() {
+                sample(work, &devices[key], inputs, &mut workspace)?;
+            }
+        }
+    }
+    let row = |(key, work): (_, Work)| {
+        let (device, mode) = (&devices[&key], work.plan.mode);
+        let operations = measure::operations(m, w.n(), k);
+        let seconds = work.median(|seconds, _| Some(seconds)).unwrap_or(f64::NAN);
+        let total = Figures::between(original.view(), work.y.view())?;
+        let kernel = Figures::between(quantised.view(), work.y.view())?;
+        Ok(Row {
+            matrix: name,
+            scheme: table::scheme(&scheme),
+            backend: device.name,
+            kernel: work.kernel,
+            isa: work.plan.isa.map_or("emulated", Isa::name),
+            mode: mode.name(),
+            n: w.n(),
+            k,
+            m,
+            bits: scheme.bits,
+            group: scheme.group_length(k),
+            asym: scheme.zero != ZeroPoint::Symmetric,
+            threads: work.plan.threads.get(),
+            emulated: device.emulated,
+            seconds,
+            gops: (!device.emulated).then(|| operations / seconds * 1e-9),
+            peak_gops: work.median(|_, peak| peak.map(|peak| peak * 1e-9)),
+            fraction_of_peak: work.median(|seconds, peak| peak.map(|peak| operations / seconds / peak)),
+            bits_per_weight: device.bits_per_weight,
+            sqnr_total_db: total.sqnr_db,
+            sqnr_kernel_db: kernel.sqnr_db,
+            worst_error_total: total.worst,
+            worst_error_kernel: kernel.worst,
+            bits_equal_reference: truth::same_bits(work.y.view(), references[mode.name()].view()),
+        })
+    };
+    work.into_iter().map(row).collect()
+}
+
+/// Times a row, on the host beside the peak of its tier.
+fn sample(work: &mut Work, device: &Device, inputs: &Inputs, workspace: &mut Workspace) -> Result<()> {
+    let Plan { isa, mode, threads } = work.plan;
+    let (x, epilogue) = (inputs.of(mode)?, Epilogue::new());
+    let peak = isa.map(|isa| roof::integer_peak(isa, threads.get(), SAMPLE));
+    let budget = if isa.is_some() { SLICE } else { Duration::ZERO };
+    let seconds = measure::slice(budget, || {
+        let run = || device.run(workspace, threads, (x, mode), &epilogue, work.y.view_mut());
+        let (report, seconds) = measure::timed(run);
+        work.kernel = report?.kernel;
+        Ok(seconds)
+    })?;
+    work.samples.push((seconds, peak));
+    Ok(())
+}

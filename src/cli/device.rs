@@ -1,0 +1,102 @@
+//! A backend with weights prepared for it, as a command line asks for one.
+#![forbid(unsafe_code)]
+
+use mixgemm::{
+    Activations, AnyBackend, Counters, Epilogue, Error, Gemm, Host, Isa, MatMut, MixPe, Mode, Par, Prepared,
+};
+use mixgemm::{QuantMatrix, Report, Result, Workspace};
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+
+/// A backend with prepared weights. On the host one set of packed weights serves every mode and thread count.
+pub(crate) struct Device {
+    /// The backend's name.
+    pub(crate) name: &'static str,
+    /// Whether its time says nothing about the hardware it stands for.
+    pub(crate) emulated: bool,
+    /// Bits per weight: packed on the host, of the stored format on an emulated device.
+    pub(crate) bits_per_weight: f64,
+    /// Bytes of the weights in memory.
+    pub(crate) bytes: usize,
+    kind: Kind,
+}
+
+enum Kind {
+    Host(Box<Gemm>),
+    Emulated(Box<dyn AnyBackend>, Prepared),
+}
+
+impl Device {
+    /// This CPU: its fastest allowed tier or the given one.
+    pub(crate) fn host(w: &QuantMatrix, isa: Option<Isa>) -> Result<Self> {
+        let host = isa.map_or_else(|| Ok(Host::new()), |isa| Host::new().isa(isa))?;
+        let gemm = host.prepare(w)?;
+        Ok(Self {
+            name: "host",
+            emulated: false,
+            bits_per_weight: gemm.bits_per_weight(),
+            bytes: gemm.packed_bytes(),
+            kind: Kind::Host(Box::new(gemm)),
+        })
+    }
+
+    /// The MixPE device whose element takes the mode: W4A16 for f16 input, W4A8 for the others.
+    pub(crate) fn mixpe(w: &QuantMatrix, mode: Mode) -> Result<Self> {
+        let backend = mixpe(mode)?;
+        let prepared = backend.prepare(w)?;
+        Ok(Self {
+            name: backend.name(),
+            emulated: backend.capabilities().emulated,
+            bits_per_weight: w.bits_per_weight(),
+            bytes: w.source_bytes() as usize,
+            kind: Kind::Emulated(backend, prepared),
+        })
+    }
+
+    /// `Y = epilogue(X · Wᵀ)`. The host works on that many threads of the current pool, and on the calling thread where
+    /// it is one; an emulated device on all threads of the current pool.
+    pub(crate) fn run(
+        &self,
+        workspace: &mut Workspace,
+        threads: NonZeroUsize,
+        (x, mode): (Activations<'_>, Mode),
+        epilogue: &Epilogue<'_>,
+        y: MatMut<'_, f32>,
+    ) -> Result<Report> {
+        match &self.kind {
+            Kind::Host(gemm) => {
+                let par = if threads.get() == 1 {
+                    Par::Seq
+                } else {
+                    Par::Rayon(threads)
+                };
+                gemm.plan(mode)?.par(par).run(workspace, x, epilogue, y.into())
+            }
+            Kind::Emulated(backend, prepared) => backend.run(prepared, x, mode, epilogue, y.into()),
+        }
+    }
+}
+
+/// The MixPE whose element takes the mode.
+pub(crate) fn mixpe(mode: Mode) -> Result<Box<dyn AnyBackend>> {
+    match mode {
+        Mode::A16 => {
+            let expected = "a8, a8row, a8given, a8static or exact with --backend mixpe";
+            Err(Error::unsupported("mode", expected, mode.name()))
+        }
+        Mode::Exact => Ok(Box::new(MixPe::w4a16())),
+        _ => Ok(Box::new(MixPe::w4a8())),
+    }
+}
+
+/// Counted operations and their names.
+pub(crate) fn named(counters: &Counters) -> BTreeMap<&'static str, u64> {
+    BTreeMap::from([
+        ("macs", counters.macs),
+        ("shifts", counters.shifts),
+        ("adds", counters.adds),
+        ("scale_multiplications", counters.scale_multiplications),
+        ("zero_point_terms", counters.zero_point_terms),
+        ("activation_sums", counters.activation_sums),
+    ])
+}

@@ -1,0 +1,389 @@
+//! `mixgemm matmul`: the product on a user's own tensors.
+#![forbid(unsafe_code)]
+
+use crate::cli::arguments::{self, ActivationName, BackendName, ModeName, ScaleName, TensorPath, spelled};
+use crate::cli::destination::Destination;
+use crate::cli::device::{self, Device, named};
+use crate::cli::machine::{self, Machine};
+use crate::cli::measure;
+use crate::cli::progress::Progress;
+use crate::cli::refusal::{option, refusal};
+use crate::cli::saved;
+use crate::cli::table;
+use crate::cli::tensors::{self, Tensor};
+use crate::cli::truth;
+use anyhow::Result;
+use mixgemm::quant::figures::product_f64;
+use mixgemm::{Activation, Epilogue, Figures, Group, InputScale, Isa, Mat, Mode, Scheme, Workspace};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Time for the repeats of a host product.
+const BUDGET: Duration = Duration::from_millis(100);
+
+/// Quantise and multiply your own tensors
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Y = X * W^T: quantises weights W [N,K] of a safetensors file, multiplies inputs X [M,K] with them, \
+                  and writes `output` [M,N] as f32. Tensors are f32, f16, bf16 or i8.",
+    after_help = "Modes: a8 and a8row are fast, a16 is the accurate default, exact takes f16 input and rounds every \
+                  group's dot product once, a8given takes i8 input with --input-scale, a8static quantises with one \
+                  --input-scale. With --backend mixpe, a8* run on the W4A8 element and exact on the W4A16 element.\n\n\
+                  With --save-quantized the output file also has `codes` U8 [N,K], `scales` and `zeros` F32 [N,G], \
+                  and every weight is scale * (code - zero).\n\n\
+                  Example, with the file that `demo` multiplies:\n  mixgemm matmul \\\n    \
+                  --weights tests/data/minilm-layer4.safetensors:up.weight \\\n    \
+                  --input tests/data/minilm-layer4.safetensors:up.input \\\n    \
+                  --bias tests/data/minilm-layer4.safetensors:up.bias --activation gelu \\\n    \
+                  --bits 4 --group 128 --asym --mode a16 --output up.safetensors --save-quantized"
+)]
+pub(crate) struct Args {
+    /// Weights W [N,K], in the order of checkpoints: out x in
+    #[arg(long, value_name = "FILE:TENSOR", value_parser = arguments::tensor_path)]
+    weights: TensorPath,
+    /// Inputs X [M,K]
+    #[arg(long, value_name = "FILE:TENSOR", value_parser = arguments::tensor_path)]
+    input: TensorPath,
+    /// N values that are added to every row
+    #[arg(long, value_name = "FILE:TENSOR", value_parser = arguments::tensor_path)]
+    bias: Option<TensorPath>,
+    /// Scale of int8 input (1 or M values, for a8given), or the calibrated scale (1 value, for a8static)
+    #[arg(long, value_name = "FILE:TENSOR", value_parser = arguments::tensor_path)]
+    input_scale: Option<TensorPath>,
+    /// Bits per weight, 1 to 8
+    #[arg(long, value_parser = arguments::bits)]
+    bits: u8,
+    /// Weights along K that share a scale: a number, channel (a row of W) or tensor (all of W)
+    #[arg(long, value_parser = arguments::group)]
+    group: Group,
+    /// Integer zero points instead of a symmetric scheme
+    #[arg(long)]
+    asym: bool,
+    /// Float zero points instead of a symmetric scheme
+    #[arg(long, conflicts_with = "asym")]
+    float_zero: bool,
+    /// Choose every scale by least squared error
+    #[arg(long)]
+    clip_search: bool,
+    /// Stored width of scales and float zero points
+    #[arg(long, value_enum, default_value = "f16")]
+    scale_type: ScaleName,
+    /// How activations become integers
+    #[arg(long, value_enum, default_value = "a16")]
+    mode: ModeName,
+    /// In a8static, clamp values beyond 127 scales instead of refusing them
+    #[arg(long)]
+    saturate: bool,
+    /// Activation function after the bias
+    #[arg(long, value_enum, default_value = "none")]
+    activation: ActivationName,
+    /// Who multiplies
+    #[arg(long, value_enum, default_value = "host")]
+    backend: BackendName,
+    /// Instruction-set tier of the host; the bits are the same on all
+    #[arg(long, default_value = "auto", value_parser = arguments::isa_names())]
+    isa: String,
+    /// Threads; all by default
+    #[arg(long, value_name = "T", value_parser = arguments::threads)]
+    threads: Option<NonZeroUsize>,
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Also write codes, scales and zeros
+    #[arg(long)]
+    save_quantized: bool,
+    /// Replace an existing output file
+    #[arg(long)]
+    force: bool,
+}
+
+/// The input scale of int8 input or of `a8static`.
+fn scale<'a>(args: &Args, values: &'a [f32]) -> Result<InputScale<'a>> {
+    match values {
+        [one] => Ok(InputScale::Tensor(*one)),
+        _ if args.mode == ModeName::A8Static => Err(refusal(
+            "--input-scale",
+            "1 value in mode a8static",
+            format_args!("{} values", values.len()),
+        )),
+        rows => Ok(InputScale::Rows(rows)),
+    }
+}
+
+impl Args {
+    /// What can be refused before a file is opened.
+    fn check(&self) -> Result<()> {
+        let mode = spelled(self.mode);
+        if self.backend == BackendName::Mixpe {
+            device::mixpe(self.mode(InputScale::Tensor(1.0))).map_err(option)?;
+            if self.isa != "auto" {
+                return Err(refusal("--isa", "auto with --backend mixpe", &self.isa));
+            }
+        }
+        match (self.mode, &self.input_scale) {
+            (ModeName::A8Given | ModeName::A8Static, None) => Err(refusal(
+                "--input-scale",
+                format_args!("FILE:TENSOR with --mode {mode}"),
+                "none",
+            )),
+            (ModeName::A8Given | ModeName::A8Static, Some(_)) | (_, None) => Ok(()),
+            (_, Some(_)) => Err(refusal(
+                "--input-scale",
+                "none unless the mode is a8given or a8static",
+                mode,
+            )),
+        }?;
+        if self.saturate && self.mode != ModeName::A8Static {
+            return Err(refusal("--saturate", "--mode a8static", spelled(self.mode)));
+        }
+        Ok(())
+    }
+
+    fn scheme(&self) -> Scheme {
+        let scheme = Scheme {
+            group: self.group,
+            ..Scheme::int(self.bits)
+        };
+        let scheme = match (self.asym, self.float_zero) {
+            (true, _) => scheme.asymmetric(),
+            (_, true) => scheme.float_zero(),
+            _ => scheme.symmetric(),
+        };
+        let scheme = scheme.scales(self.scale_type.into());
+        if self.clip_search { scheme.clip_search() } else { scheme }
+    }
+
+    fn mode(&self, scale: InputScale<'_>) -> Mode {
+        match self.mode {
+            ModeName::A8 => Mode::A8,
+            ModeName::A8Row => Mode::A8Row,
+            ModeName::A8Given => Mode::A8Given,
+            ModeName::A8Static => Mode::A8Static {
+                scale: match scale {
+                    InputScale::Tensor(t) => t,
+                    InputScale::Rows(_) => f32::NAN,
+                },
+                saturate: self.saturate,
+            },
+            ModeName::A16 => Mode::A16,
+            ModeName::Exact => Mode::Exact,
+        }
+    }
+}
+
+/// A row of the report.
+#[derive(Debug, Serialize)]
+struct Row {
+    backend: &'static str,
+    kernel: &'static str,
+    isa: &'static str,
+    mode: &'static str,
+    n: usize,
+    k: usize,
+    m: usize,
+    bits: u8,
+    group: usize,
+    asym: bool,
+    threads: usize,
+    emulated: bool,
+    seconds: f64,
+    gops: f64,
+    bits_per_weight: f64,
+    sqnr_db: f64,
+    relative_error: f64,
+    worst_error: f64,
+    worst_at: (usize, usize),
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counters: Option<BTreeMap<&'static str, u64>>,
+    output: String,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Result<ExitCode> {
+    args.check()?;
+    let destination = Destination::new("--output", &args.output, args.force)?;
+    let machine = Machine::here()?;
+    let threads = arguments::threads_or_all(args.threads);
+    let row = arguments::pool(threads)?.install(|| multiply(args, &destination, threads))?;
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &serde_json::json!({ "machine": machine, "rows": [row] }))?;
+        writeln!(out)?;
+    } else {
+        print(args, &machine, &row, out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn multiply(args: &Args, destination: &Destination, threads: NonZeroUsize) -> Result<Row> {
+    let progress = Progress::new(6);
+    progress.step("reading");
+    let weights = Tensor::read("--weights", &args.weights)?;
+    let input = Tensor::read("--input", &args.input)?;
+    let bias = args
+        .bias
+        .as_ref()
+        .map(|path| tensors::read_values("--bias", path))
+        .transpose()?;
+    let scales = args
+        .input_scale
+        .as_ref()
+        .map(|path| tensors::read_values("--input-scale", path))
+        .transpose()?;
+    let input_scale = scales
+        .as_deref()
+        .map_or(Ok(InputScale::Tensor(1.0)), |values| scale(args, values))?;
+
+    let ((m, k_input), (n, k), scheme) = (input.shape(), weights.shape(), args.scheme());
+    if k_input != k {
+        let expected = format!("[M, {k}], as {} is [{n}, {k}]", args.weights.tensor);
+        return Err(refusal("--input", expected, format_args!("[{m}, {k_input}]")));
+    }
+    let mode = args.mode(input_scale);
+    let x = input.activations(input_scale);
+    x.check(mode, k, &scheme).map_err(option)?;
+    let mut epilogue = Epilogue::new().activation(args.activation.into());
+    epilogue.bias = bias.as_deref();
+    epilogue.check(m, n).map_err(option)?;
+
+    progress.step("quantising");
+    let w = weights.quantize(scheme).map_err(option)?;
+    progress.step("preparing");
+    let isa = args.isa.parse::<Isa>().ok();
+    let device = match args.backend {
+        BackendName::Host => Device::host(&w, isa),
+        BackendName::Mixpe => Device::mixpe(&w, mode),
+    }
+    .map_err(option)?;
+    progress.step("multiplying");
+    let mut y = Mat::zeros(m, n);
+    let budget = if device.emulated { Duration::ZERO } else { BUDGET };
+    let mut workspace = Workspace::new();
+    let mut report = None;
+    let seconds = measure::slice(budget, || {
+        let run = || device.run(&mut workspace, threads, (x, mode), &epilogue, y.view_mut());
+        let (result, seconds) = measure::timed(run);
+        report = Some(result?);
+        Ok(seconds)
+    });
+    let seconds = seconds.map_err(option)?;
+    let report = report.expect("a slice is at least one call");
+
+    progress.step("comparing with the f64 product");
+    let mut product = product_f64(input.to_f32().view(), weights.to_f32().view())?;
+    if let Tensor::I8(_) = input {
+        truth::scale_rows(&mut product, input_scale);
+    }
+    let figures = if epilogue.bias.is_none() && epilogue.activation == Activation::Identity {
+        Figures::between(product.view(), y.view())?
+    } else {
+        let mut bare = Mat::zeros(m, n);
+        let bare_product = device.run(&mut workspace, threads, (x, mode), &Epilogue::new(), bare.view_mut());
+        bare_product.map_err(option)?;
+        Figures::between(product.view(), bare.view())?
+    };
+    progress.step("writing");
+    saved::save(destination, &y, args.save_quantized.then_some(&w), &metadata(args))?;
+    let isa_used = isa.map_or_else(machine::best_isa, Ok)?.name();
+    Ok(Row {
+        backend: device.name,
+        kernel: report.kernel,
+        isa: if device.emulated { "emulated" } else { isa_used },
+        mode: mode.name(),
+        n,
+        k,
+        m,
+        bits: scheme.bits,
+        group: scheme.group_length(k),
+        asym: args.asym || args.float_zero,
+        threads: threads.get(),
+        emulated: device.emulated,
+        seconds,
+        gops: measure::operations(m, n, k) / seconds.max(1e-12) * 1e-9,
+        bits_per_weight: device.bits_per_weight,
+        sqnr_db: figures.sqnr_db,
+        relative_error: figures.relative,
+        worst_error: figures.worst,
+        worst_at: figures.worst_at,
+        counters: device.emulated.then(|| named(&report.counters)),
+        output: args.output.display().to_string(),
+    })
+}
+
+/// What the output file says about itself.
+fn metadata(args: &Args) -> BTreeMap<&'static str, String> {
+    let zero_point = match (args.asym, args.float_zero) {
+        (true, _) => "integer",
+        (_, true) => "float",
+        _ => "symmetric",
+    };
+    BTreeMap::from([
+        ("program", concat!("mixgemm ", env!("CARGO_PKG_VERSION")).to_string()),
+        ("mode", spelled(args.mode)),
+        ("bits", args.bits.to_string()),
+        ("group", arguments::group_name(args.group)),
+        ("zero_point", zero_point.to_string()),
+        ("scale_type", spelled(args.scale_type)),
+        ("activation", spelled(args.activation)),
+        ("weights", args.weights.tensor.clone()),
+        ("input", args.input.tensor.clone()),
+    ])
+}
+
+fn print(args: &Args, machine: &Machine, row: &Row, out: &mut impl Write) -> Result<()> {
+    let time = table::time(row.seconds);
+    let lines = [
+        (
+            "shape",
+            format!(
+                "[{}, {}] x [{}, {}]^T = [{}, {}]",
+                row.m, row.k, row.n, row.k, row.m, row.n
+            ),
+        ),
+        ("backend", format!("{} ({})", row.backend, row.isa)),
+        ("kernel", row.kernel.to_string()),
+        ("mode", row.mode.to_string()),
+        ("threads", row.threads.to_string()),
+        (
+            "time",
+            if row.emulated {
+                format!("{time} to emulate")
+            } else {
+                time
+            },
+        ),
+        (
+            "GOPS",
+            if row.emulated {
+                "emulated".into()
+            } else {
+                format!("{:.1}", row.gops)
+            },
+        ),
+        ("bits per weight", format!("{:.3}", row.bits_per_weight)),
+        (
+            "SQNR",
+            format!(
+                "{} dB against the f64 product of the original tensors",
+                table::decibels(row.sqnr_db)
+            ),
+        ),
+        (
+            "worst error",
+            format!(
+                "{:.3e} at {:?}, before bias and activation",
+                row.worst_error, row.worst_at
+            ),
+        ),
+        ("written", args.output.display().to_string()),
+    ];
+    writeln!(out, "mixgemm matmul on {machine}\n")?;
+    lines
+        .iter()
+        .try_for_each(|(name, value)| writeln!(out, "  {name:<16} {value}"))?;
+    Ok(())
+}

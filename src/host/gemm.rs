@@ -1,0 +1,239 @@
+//! Weights packed for this CPU, and plans over them.
+#![forbid(unsafe_code)]
+
+use crate::backend::{Counters, GroupSums, Report, WeightShape};
+use crate::base::error::Result;
+use crate::base::float::check_environment;
+use crate::base::view::MatMut;
+use crate::epilogue::{Epilogue, Output};
+use crate::host::parallel::Par;
+use crate::host::walk::{Finish, Job, group_sums, multiply, pack};
+use crate::host::workspace::Workspace;
+use crate::kernel::select::{Selection, select};
+use crate::pack::weights::PackedWeights;
+use crate::quant::input::{Activations, Mode};
+use crate::simd::cpu::Isa;
+
+/// Weights packed for a host. Made by [`Host::prepare`](crate::Host::prepare).
+#[derive(Debug, Clone)]
+pub struct Gemm {
+    pub(super) weights: PackedWeights,
+    pub(super) isa: Isa,
+    pub(super) par: Par,
+}
+
+impl Gemm {
+    /// `Y = X · Wᵀ`: x is M × K, y is M × N.
+    ///
+    /// Allocates a workspace for the call; [`Gemm::run_with`] takes the caller's.
+    ///
+    /// # Errors
+    /// As [`Backend::run`](crate::Backend::run).
+    pub fn run<'a>(&self, x: impl Into<Activations<'a>>, mode: Mode, y: impl Into<Output<'a>>) -> Result<Report> {
+        self.run_with(&mut Workspace::new(), x, mode, &Epilogue::new(), y)
+    }
+
+    /// `Y = epilogue(X · Wᵀ)` in the caller's workspace.
+    ///
+    /// # Errors
+    /// As [`Backend::run`](crate::Backend::run).
+    pub fn run_with<'a>(
+        &self,
+        workspace: &mut Workspace,
+        x: impl Into<Activations<'a>>,
+        mode: Mode,
+        epilogue: &Epilogue<'_>,
+        y: impl Into<Output<'a>>,
+    ) -> Result<Report> {
+        self.plan(mode)?.run(workspace, x.into(), epilogue, y.into())
+    }
+
+    /// Chooses the kernels for a mode once; the plan serves every M.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) when the tier has no kernels for these weights.
+    pub fn plan(&self, mode: Mode) -> Result<Plan<'_>> {
+        let selection = select(self.isa, self.weights.layout().panel, mode)?;
+        Ok(Plan {
+            weights: &self.weights,
+            selection,
+            isa: self.isa,
+            par: self.par.clone(),
+            mode,
+        })
+    }
+
+    /// Shape and scheme of the weights.
+    #[must_use]
+    pub fn shape(&self) -> WeightShape {
+        WeightShape {
+            n: self.weights.n(),
+            k: self.weights.k(),
+            groups: self.weights.layout().groups,
+            group: self.weights.group(),
+            scheme: *self.weights.scheme(),
+        }
+    }
+
+    /// The packed weights.
+    #[must_use]
+    pub fn weights(&self) -> &PackedWeights {
+        &self.weights
+    }
+
+    /// Bytes of the packed weights, padding included.
+    #[must_use]
+    pub fn packed_bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
+    /// Packed bits per weight, padding included.
+    #[must_use]
+    pub fn bits_per_weight(&self) -> f64 {
+        self.weights.bits_per_weight()
+    }
+}
+
+/// A mode, its kernels, a tier and who does the work: decided once, run often.
+///
+/// ```
+/// use mixgemm::{Epilogue, Host, Isa, Mat, Mode, Par, QuantMatrix, Scheme, Workspace};
+/// let w = QuantMatrix::quantize(Mat::from_fn(64, 32, |n, k| (n * k % 7) as f32 - 3.0).view(), Scheme::int(4))?;
+/// let gemm = Host::new().prepare(&w)?;
+/// let fast = gemm.plan(Mode::A8)?;
+/// let portable = gemm.plan(Mode::A8)?.par(Par::Seq).isa(Isa::Scalar)?;
+/// let mut workspace = Workspace::new();
+/// let x = Mat::from_fn(3, 32, |m, k| (m + k) as f32);
+/// let (mut y, mut z) = (Mat::<f32>::zeros(3, 64), Mat::<f32>::zeros(3, 64));
+/// fast.run(&mut workspace, x.view().into(), &Epilogue::new(), y.view_mut().into())?;
+/// portable.run(&mut workspace, x.view().into(), &Epilogue::new(), z.view_mut().into())?;
+/// assert_eq!(y, z); // the same bits
+/// # Ok::<(), mixgemm::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Plan<'w> {
+    weights: &'w PackedWeights,
+    selection: Selection,
+    isa: Isa,
+    par: Par,
+    mode: Mode,
+}
+
+impl Plan<'_> {
+    /// Another tier for this plan.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) when this CPU lacks the tier or it reads another layout.
+    pub fn isa(self, isa: Isa) -> Result<Self> {
+        Ok(Self {
+            selection: select(isa, self.weights.layout().panel, self.mode)?,
+            isa,
+            ..self
+        })
+    }
+
+    /// Someone else to do the work.
+    #[must_use]
+    pub fn par(self, par: Par) -> Self {
+        Self { par, ..self }
+    }
+
+    /// The kernel that most of the work of an M-row product is done by; any when M = 0.
+    #[must_use]
+    pub fn kernel(&self, m: usize) -> &'static str {
+        let slices = match self.mode {
+            Mode::A16 => 2,
+            Mode::Exact => 3,
+            _ => 1,
+        };
+        self.selection.kernel(self.selection.height(m), slices).name()
+    }
+
+    fn job<'a>(&'a self, x: Activations<'a>) -> Result<Job<'a>> {
+        check_environment()?;
+        x.check(self.mode, self.weights.k(), self.weights.scheme())?;
+        Ok(Job {
+            weights: self.weights,
+            selection: &self.selection,
+            isa: self.isa,
+            x,
+            mode: self.mode,
+        })
+    }
+
+    fn report(&self, x: Activations<'_>) -> Report {
+        let (m, k) = x.shape();
+        let macs = m as u64 * k as u64 * self.weights.n() as u64;
+        Report {
+            kernel: self.kernel(m),
+            counters: Counters {
+                macs,
+                ..Counters::default()
+            },
+        }
+    }
+
+    /// `Y = epilogue(X · Wᵀ)`.
+    ///
+    /// # Errors
+    /// As [`Backend::run`](crate::Backend::run).
+    pub fn run(
+        &self,
+        workspace: &mut Workspace,
+        x: Activations<'_>,
+        epilogue: &Epilogue<'_>,
+        y: Output<'_>,
+    ) -> Result<Report> {
+        let (job, m) = (self.job(x)?, x.shape().0);
+        epilogue.check(m, self.weights.n())?;
+        y.check(m, self.weights.n())?;
+        if m == 0 || self.weights.n() == 0 {
+            return Ok(self.report(x));
+        }
+        let tiles = pack(&job, workspace, &self.par)?;
+        let finish = Finish::Epilogue(epilogue);
+        match y {
+            Output::F32(y) => multiply(&job, (workspace, tiles), &self.par, finish, y)?,
+            Output::F16(y) => multiply(&job, (workspace, tiles), &self.par, finish, y)?,
+            Output::Bf16(y) => multiply(&job, (workspace, tiles), &self.par, finish, y)?,
+        }
+        Ok(self.report(x))
+    }
+
+    /// Continues the fold from `y`, without the epilogue; see [`Backend::accumulate`](crate::Backend::accumulate).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn accumulate(&self, workspace: &mut Workspace, x: Activations<'_>, mut y: MatMut<'_, f32>) -> Result<Report> {
+        let job = self.job(x)?;
+        Output::F32(y.reborrow()).check(x.shape().0, self.weights.n())?;
+        if x.shape().0 == 0 || self.weights.n() == 0 {
+            return Ok(self.report(x));
+        }
+        let tiles = pack(&job, workspace, &self.par)?;
+        multiply(&job, (workspace, tiles), &self.par, Finish::Continue, y)?;
+        Ok(self.report(x))
+    }
+
+    /// The exact integers of every (row, group, column); see [`Backend::group_sums`](crate::Backend::group_sums).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn group_sums(&self, workspace: &mut Workspace, x: Activations<'_>, sums: GroupSums<'_>) -> Result<Report> {
+        let job = self.job(x)?;
+        let shape = WeightShape {
+            n: self.weights.n(),
+            k: self.weights.k(),
+            groups: self.weights.layout().groups,
+            group: self.weights.group(),
+            scheme: *self.weights.scheme(),
+        };
+        sums.check(x.shape().0, &shape, self.mode)?;
+        let tiles = pack(&job, workspace, &self.par)?;
+        match sums {
+            GroupSums::I32(sums) => group_sums(&job, (workspace, tiles), sums),
+            GroupSums::I64(sums) => group_sums(&job, (workspace, tiles), sums),
+        }
+        Ok(self.report(x))
+    }
+}

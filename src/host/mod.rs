@@ -1,0 +1,144 @@
+//! Floor 5: fast host execution: kernels chosen for this CPU, walked over panels and tiles, by one or many threads.
+#![forbid(unsafe_code)]
+
+pub mod gemm;
+pub mod parallel;
+mod tile;
+mod walk;
+pub mod workspace;
+
+use crate::backend::{Backend, Capabilities, GroupSums, Report};
+use crate::base::error::{Error, Result};
+use crate::base::view::MatMut;
+use crate::epilogue::{Epilogue, Output};
+use crate::host::gemm::Gemm;
+use crate::host::parallel::Par;
+use crate::host::workspace::Workspace;
+use crate::pack::layout::PanelLayout;
+use crate::pack::weights::PackedWeights;
+use crate::quant::input::{Activations, Mode};
+use crate::quant::matrix::QuantMatrix;
+use crate::simd::cpu;
+use crate::simd::cpu::Isa;
+
+/// The backend that multiplies on this CPU.
+///
+/// ```
+/// use mixgemm::{Host, Mat, MatRef, Mode, QuantMatrix, Scheme};
+/// # let (n, k) = (48, 256);
+/// # let weights: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.37).sin()).collect();
+/// # let x = Mat::from_fn(2, k, |m, k| (m + k) as f32 * 0.01);
+/// # let mut y = Mat::<f32>::zeros(2, n);
+/// let w = QuantMatrix::quantize(MatRef::row_major(&weights, n, k)?, Scheme::int(4).group(128).asymmetric())?;
+/// let gemm = Host::new().prepare(&w)?;                 // packs for this CPU
+/// gemm.run(x.view(), Mode::A16, y.view_mut())?;        // Y = X · Wᵀ
+/// # assert!(y.data().iter().any(|y| y.abs() > 0.1));
+/// # Ok::<(), mixgemm::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Host {
+    isa: Result<Isa>,
+    par: Par,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Host {
+    /// The fastest tier of this CPU that the environment variable `MIXGEMM_ISA` allows, on the calling thread. A
+    /// variable that names no tier is an error of [`Host::prepare`].
+    #[must_use]
+    pub fn new() -> Self {
+        let isa = cpu::cap_from_environment()
+            .map(Isa::best)
+            .map_err(|found| Error::value("MIXGEMM_ISA", Isa::names(), found));
+        Self { isa, par: Par::Seq }
+    }
+
+    /// A tier of the caller's choice.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when this CPU does not have it.
+    pub fn isa(self, isa: Isa) -> Result<Self> {
+        if !isa.supported() {
+            return Err(Error::unsupported("isa", "a tier of this CPU", isa.name()));
+        }
+        Ok(Self { isa: Ok(isa), ..self })
+    }
+
+    /// Who does the work.
+    #[must_use]
+    pub fn par(self, par: Par) -> Self {
+        Self { par, ..self }
+    }
+
+    /// Packs weights for this CPU; they may be dropped afterwards.
+    ///
+    /// # Errors
+    /// As [`Backend::prepare`].
+    pub fn prepare(&self, weights: &QuantMatrix) -> Result<Gemm> {
+        Backend::prepare(self, weights)
+    }
+
+    /// Packs weights in a layout of the caller's choice, for kernels other than this CPU's own.
+    ///
+    /// # Errors
+    /// As [`PackedWeights::pack`].
+    pub fn prepare_as(&self, weights: &QuantMatrix, layout: PanelLayout) -> Result<Gemm> {
+        let isa = self.isa.clone()?;
+        Ok(Gemm {
+            weights: PackedWeights::pack(weights, layout)?,
+            isa,
+            par: self.par.clone(),
+        })
+    }
+}
+
+impl Backend for Host {
+    type Prepared = Gemm;
+
+    fn name(&self) -> &'static str {
+        "host"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            max_bits: 8,
+            a8: true,
+            a16: true,
+            exact: true,
+            group_sums: true,
+            accumulate: true,
+            emulated: false,
+        }
+    }
+
+    fn prepare(&self, weights: &QuantMatrix) -> Result<Gemm> {
+        self.prepare_as(
+            weights,
+            PanelLayout {
+                lanes: 16,
+                bits: weights.scheme().bits,
+            },
+        )
+    }
+
+    fn run(&self, w: &Gemm, x: Activations<'_>, mode: Mode, e: &Epilogue<'_>, y: Output<'_>) -> Result<Report> {
+        w.plan(mode)?.par(self.par.clone()).run(&mut Workspace::new(), x, e, y)
+    }
+
+    fn accumulate(&self, w: &Gemm, x: Activations<'_>, mode: Mode, y: MatMut<'_, f32>) -> Result<Report> {
+        w.plan(mode)?
+            .par(self.par.clone())
+            .accumulate(&mut Workspace::new(), x, y)
+    }
+
+    fn group_sums(&self, w: &Gemm, x: Activations<'_>, mode: Mode, sums: GroupSums<'_>) -> Result<Report> {
+        w.plan(mode)?
+            .par(self.par.clone())
+            .group_sums(&mut Workspace::new(), x, sums)
+    }
+}

@@ -1,0 +1,265 @@
+//! One tile of activation rows times one panel of weights: kernels over runs of groups, and the fold from raw sums for
+//! the groups whose integers need more than the kernels' 32 bits.
+#![forbid(unsafe_code)]
+
+use crate::base::float::fma;
+use crate::host::walk::Job;
+use crate::host::workspace::RawSums;
+use crate::host::workspace::Scratch;
+use crate::kernel::{FoldKind, Kernel, TileArgs, TileOut};
+use crate::pack::activations::LhsTile;
+use crate::pack::layout::unit;
+use crate::quant::input::Mode;
+use crate::quant::scheme::ZeroPoint;
+use core::ops::Range;
+
+/// The scratch of one tile and a run of panels.
+#[derive(Debug)]
+pub(super) struct TileRun<'a> {
+    y: &'a mut [f32],
+    rows: usize,
+    raw: &'a mut RawSums,
+    nr: usize,
+}
+
+impl<'a> TileRun<'a> {
+    /// Tiles of zeros.
+    pub(super) fn new(scratch: &'a mut Scratch, panels: usize, rows: usize, nr: usize) -> Self {
+        let len = panels * rows * nr;
+        if scratch.y.len() < len {
+            scratch.y.resize(len, 0.0);
+        }
+        let y = &mut scratch.y[..len];
+        y.fill(0.0);
+        Self {
+            y,
+            rows,
+            raw: &mut scratch.raw,
+            nr,
+        }
+    }
+
+    /// Row `r` of the tile of panel `p` of the run.
+    pub(super) fn row(&mut self, p: usize, r: usize) -> &mut [f32] {
+        &mut self.y[(p * self.rows + r) * self.nr..][..self.nr]
+    }
+}
+
+/// How a group's integers are folded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Width {
+    /// In the kernel, in 32 bits.
+    Narrow,
+    /// In the kernel, in f64.
+    Wide,
+    /// From raw sums, in wide integers.
+    Raw,
+}
+
+/// The product of one tile and a run of panels of equal width.
+#[derive(Debug, Clone)]
+pub(super) struct Product<'a> {
+    pub(super) job: &'a Job<'a>,
+    pub(super) tile: &'a LhsTile,
+    pub(super) panels: Range<usize>,
+}
+
+impl Product<'_> {
+    fn fold_kind(&self) -> FoldKind {
+        match self.job.mode {
+            Mode::A8 | Mode::A16 => FoldKind::GroupScale,
+            Mode::Exact => FoldKind::Unit,
+            _ => FoldKind::Plain,
+        }
+    }
+
+    /// How groups of this many slices are folded; see [`fold`](crate::kernel::fold).
+    fn width(&self, slices: usize) -> Width {
+        let weight = (self.job.weights.group() as u128) << self.job.weights.scheme().bits;
+        let fits = weight * 128 < 1 << 31;
+        match slices {
+            1 if fits => Width::Narrow,
+            2..=4 if weight * 32_896 < (1 << 31) - (1 << 16) => Width::Narrow,
+            2..=3 if fits => Width::Wide,
+            4 if fits && weight < 1 << 22 => Width::Wide,
+            _ => Width::Raw,
+        }
+    }
+
+    /// Continues the tiles of y over all groups.
+    ///
+    /// Where one kernel call does all groups of a tile, it does the whole run of panels: the stream of weights then
+    /// never waits for a call to return. Otherwise panels come one after the other.
+    #[inline(always)]
+    pub(super) fn fold(&self, run: &mut TileRun<'_>) {
+        let step = if self.in_one_call() { self.panels.len() } else { 1 };
+        let len = step * self.tile.rows * run.nr;
+        for (first, y) in self.panels.clone().step_by(step).zip(run.y.chunks_exact_mut(len)) {
+            let product = Self {
+                panels: first..first + step,
+                ..*self
+            };
+            product.fold_panels(y, run.raw);
+        }
+    }
+
+    /// Whether one kernel call does all groups of the tile.
+    fn in_one_call(&self) -> bool {
+        let groups = &self.tile.groups;
+        groups.first().is_some_and(|g| {
+            let kernel = self.job.selection.kernel(self.tile.rows, g.slices);
+            self.width(g.slices) != Width::Raw && kernel.mr == self.tile.rows && self.run_end(0) == groups.len()
+        })
+    }
+
+    #[inline(always)]
+    fn fold_panels(&self, y: &mut [f32], raw: &mut RawSums) {
+        let groups = &self.tile.groups;
+        let mut g = 0;
+        while g < groups.len() {
+            let slices = groups[g].slices;
+            if self.width(slices) == Width::Raw {
+                self.fold_raw(y, raw, g);
+                g += 1;
+                continue;
+            }
+            let end = self.run_end(g);
+            let kernel = self.job.selection.kernel(self.tile.rows, slices);
+            let len = self.panels.len() * kernel.mr * kernel.nr();
+            for (sub, y) in y.chunks_exact_mut(len).enumerate() {
+                kernel.run(&mut self.args(kernel, sub, g..end, TileOut::Fold(y)));
+            }
+            g = end;
+        }
+    }
+
+    /// The end of the run of groups from `g` on that have its slice count and its length.
+    fn run_end(&self, g: usize) -> usize {
+        let (groups, layout) = (&self.tile.groups, self.job.weights.layout());
+        let mut end = g + 1;
+        while end < groups.len()
+            && groups[end].slices == groups[g].slices
+            && layout.group_units(end) == layout.group_units(g)
+        {
+            end += 1;
+        }
+        end
+    }
+
+    /// The arguments of one kernel call over a run of groups.
+    #[inline(always)]
+    fn args<'b>(&'b self, kernel: &Kernel, sub: usize, groups: Range<usize>, out: TileOut<'b>) -> TileArgs<'b> {
+        let (weights, tile) = (self.job.weights, self.tile);
+        let layout = weights.layout();
+        let (bytes, vectors) = (weights.panels(self.panels.clone()), layout.vectors(self.panels.start));
+        let (entry, units) = (tile.groups[groups.start], layout.group_units(groups.start));
+        let lhs_rows = kernel.mr * kernel.slices;
+        let sub_bytes = units * unit(layout.panel.bits) * lhs_rows;
+        let factor = groups.start * tile.rows + sub * kernel.mr;
+        TileArgs {
+            panels: self.panels.len(),
+            panel_bytes: layout.panel_bytes(vectors),
+            groups: groups.len(),
+            units,
+            records: &bytes[layout.first_record(vectors) + groups.start * layout.record_bytes(vectors)..],
+            record_bytes: layout.record_bytes(vectors),
+            zeros: &bytes[groups.start * vectors * layout.zero_bytes()..],
+            vectors,
+            wide: self.width(kernel.slices) == Width::Wide,
+            scale: layout.scale,
+            zero: layout.zero,
+            sign_only: weights.scheme().is_sign_only(),
+            lhs: &tile.bytes[entry.offset + sub * sub_bytes..],
+            lhs_bytes: units * unit(layout.panel.bits) * tile.rows * kernel.slices,
+            bias: (&tile.bias[entry.bias + sub * lhs_rows..], tile.rows * kernel.slices),
+            factor: (&tile.factor[factor..], tile.rows),
+            negative_sum: &tile.negative_sum[factor..],
+            fold: self.fold_kind(),
+            out,
+        }
+    }
+
+    /// Forms the raw sums of group `g`, and finds the integer zero points of the panel's columns there.
+    fn form_raw(&self, raw: &mut RawSums, g: usize) {
+        let weights = self.job.weights;
+        let kernel = self.job.selection.kernel(self.tile.rows, self.tile.groups[g].slices);
+        let (nr, len) = (kernel.nr(), kernel.mr * kernel.slices * kernel.nr());
+        raw.sums.resize(self.tile.rows / kernel.mr * len, 0);
+        for (sub, sums) in raw.sums.chunks_exact_mut(len).enumerate() {
+            kernel.run(&mut self.args(kernel, sub, g..g + 1, TileOut::Raw(sums)));
+        }
+        let columns = self.panels.start * nr..(self.panels.end * nr).min(weights.n());
+        raw.zeros.clear();
+        raw.zeros.extend(columns.map(|n| i64::from(weights.zero_int(n, g))));
+    }
+
+    /// `D − z0·B` (`2D − B` for one symmetric bit) of row `r`, column `c` of the panel, in the tile's unit.
+    fn sum(&self, raw: &RawSums, g: usize, r: usize, c: usize) -> i128 {
+        let (entry, nr) = (self.tile.groups[g], self.job.weights.layout().panel.nr());
+        let scheme = self.job.weights.scheme();
+        let (mut d, mut b) = (0i128, 0i128);
+        for j in 0..entry.slices {
+            let lhs_row = r * entry.slices + j;
+            d += i128::from(raw.sums[lhs_row * nr + c]) << (8 * j);
+            b += i128::from(self.tile.bias[entry.bias + lhs_row]) << (8 * j);
+        }
+        if scheme.is_sign_only() {
+            2 * d + b
+        } else if scheme.zero == ZeroPoint::Symmetric {
+            d + b
+        } else {
+            d + i128::from(raw.zeros[c]) * b
+        }
+    }
+
+    /// Continues y over group `g` from raw sums.
+    #[cold]
+    #[inline(never)]
+    fn fold_raw(&self, y: &mut [f32], raw: &mut RawSums, g: usize) {
+        self.form_raw(raw, g);
+        let (weights, fold) = (self.job.weights, self.fold_kind());
+        let nr = weights.layout().panel.nr();
+        for c in 0..raw.zeros.len() {
+            let n = self.panels.start * nr + c;
+            let (s, fraction) = (weights.scale(n, g), weights.zero_fraction(n, g));
+            for r in 0..self.tile.rows {
+                let factor = self.tile.factor[g * self.tile.rows + r];
+                let sum = self.sum(raw, g, r, c) as f32;
+                let (sum, scale) = match fold {
+                    FoldKind::GroupScale => (sum, s * factor),
+                    FoldKind::Plain => (sum, s),
+                    FoldKind::Unit => (sum * factor, s),
+                };
+                let y = &mut y[r * nr + c];
+                *y = fma(sum, scale, *y);
+                if fraction != 0.0 {
+                    let offset = s * fraction;
+                    let offset = if fold == FoldKind::GroupScale {
+                        offset * factor
+                    } else {
+                        offset
+                    };
+                    *y = fma(self.tile.negative_sum[g * self.tile.rows + r], offset, *y);
+                }
+            }
+        }
+    }
+
+    /// Hands `D − z0·B` of every (row, group, column) to `set`; in `exact` in units of 2^-24.
+    pub(super) fn sums(&self, raw: &mut RawSums, mut set: impl FnMut(usize, usize, usize, i64)) {
+        let first = self.panels.start * self.job.weights.layout().panel.nr();
+        for g in 0..self.tile.groups.len() {
+            self.form_raw(raw, g);
+            for r in 0..self.tile.rows {
+                let shift = match self.job.mode {
+                    // The factor is 2^(shift − 24).
+                    Mode::Exact => (self.tile.factor[g * self.tile.rows + r].to_bits() >> 23) as i32 - 127 + 24,
+                    _ => 0,
+                };
+                for c in 0..raw.zeros.len() {
+                    set(r, g, first + c, (self.sum(raw, g, r, c) << shift) as i64);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! How a product is walked: activations are packed once, tile by tile; then threads claim rectangles of the output,
+//! panel by panel, and run every tile of activation rows against a panel while it is in cache. Nothing is split over K.
+#![forbid(unsafe_code)]
+
+use crate::base::disjoint::{Claims, TileGrid, TileMut};
+use crate::base::error::Result;
+use crate::base::float::{Element, check_environment};
+use crate::base::view::MatMut;
+use crate::epilogue::Epilogue;
+use crate::host::parallel::Par;
+use crate::host::tile::{Product, TileRun};
+use crate::host::workspace::{Scratch, Workspace};
+use crate::kernel::select::Selection;
+use crate::pack::activations::{LhsTile, MAX_SLICES, PackArgs, PackTile, TileSpec};
+use crate::pack::layout::PANEL_VECTORS;
+use crate::pack::layout::unit;
+use crate::pack::weights::PackedWeights;
+use crate::quant::input::{Activations, Mode};
+use crate::quant::scheme::ZeroPoint;
+use crate::reference::{non_finite_sum, weight_sign};
+use crate::simd;
+use crate::simd::cpu::Isa;
+use crate::simd::isa::{Body, Simd};
+
+/// Below this many activations, packing is not worth a hand-off to other threads.
+const PACK_ALONE: usize = 32 * 1024;
+
+/// Everything that stays the same during a product.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Job<'a> {
+    pub(super) weights: &'a PackedWeights,
+    pub(super) selection: &'a Selection,
+    pub(super) isa: Isa,
+    pub(super) x: Activations<'a>,
+    pub(super) mode: Mode,
+}
+
+/// What a rectangle of the output becomes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Finish<'a> {
+    /// The epilogue of the sums.
+    Epilogue(&'a Epilogue<'a>),
+    /// The continued sums themselves.
+    Continue,
+}
+
+/// Cuts M into tiles and packs their rows; gives the number of tiles, which are the workspace's first.
+pub(super) fn pack(job: &Job<'_>, workspace: &mut Workspace, par: &Par) -> Result<usize> {
+    let (m, k) = job.x.shape();
+    let (mut first, mut count) = (0, 0);
+    while first < m {
+        let rows = job.selection.height(m - first);
+        if workspace.tiles.len() == count {
+            workspace.tiles.push(LhsTile::default());
+        }
+        (workspace.tiles[count].first, workspace.tiles[count].rows) = (first, rows);
+        first += rows;
+        count += 1;
+    }
+    let (panel, scheme) = (job.weights.layout().panel, job.weights.scheme());
+    let symmetric = scheme.zero == ZeroPoint::Symmetric;
+    let spec = TileSpec {
+        unit: unit(panel.bits),
+        k,
+        group: job.weights.group().max(1),
+        zero: symmetric.then(|| 1 << (scheme.bits - 1)),
+        sub_rows: [0; MAX_SLICES + 1],
+    };
+    let claims = Claims::new(&mut workspace.tiles[..count]);
+    let worker = |_| {
+        while let Some((_, tile)) = claims.next() {
+            tile.refused = check_environment().err();
+            if tile.refused.is_none() {
+                let spec = TileSpec {
+                    sub_rows: job.selection.sub_rows(tile.rows),
+                    ..spec
+                };
+                simd::run::<PackTile>(
+                    job.isa,
+                    &mut PackArgs {
+                        spec: &spec,
+                        x: job.x,
+                        mode: job.mode,
+                        tile,
+                    },
+                );
+            }
+        }
+    };
+    let tasks = if m * k <= PACK_ALONE { 1 } else { count };
+    par.run(tasks, &worker);
+    match workspace.tiles[..count].iter().find_map(|tile| tile.refused.clone()) {
+        Some(error) => Err(error),
+        None => Ok(count),
+    }
+}
+
+/// The tiles whose rows lie in `rows`, which starts at a tile.
+fn tiles_in(tiles: &[LhsTile], rows: core::ops::Range<usize>) -> &[LhsTile] {
+    let start = tiles.partition_point(|t| t.first < rows.start);
+    let end = tiles.partition_point(|t| t.first < rows.end);
+    &tiles[start..end]
+}
+
+/// Rows and columns of the rectangles that threads claim.
+fn rectangle(job: &Job<'_>, tiles: &[LhsTile], threads: usize) -> (usize, usize) {
+    let nr = job.weights.layout().panel.nr();
+    let (m, panels) = (job.x.shape().0, job.weights.layout().panels().max(1));
+    let height = tiles.first().map_or(1, |t| t.rows);
+    // Four claims a thread even out threads of unequal speed; long runs of panels keep a thread on one stream of weights.
+    let claims = 4 * threads;
+    let run = if tiles.len() <= 2 { panels.div_ceil(claims) } else { 1 };
+    let blocks = claims.div_ceil(panels).clamp(1, m.div_ceil(height).max(1));
+    (m.div_ceil(blocks).next_multiple_of(height), run * nr)
+}
+
+/// Writes the integers of every (row, group, column) into the rows `m·G + g` of a matrix with N columns.
+pub(super) fn group_sums<T: Copy + TryFrom<i64>>(
+    job: &Job<'_>,
+    (workspace, tiles): (&mut Workspace, usize),
+    sums: &mut [T],
+) {
+    let Workspace { tiles: all, scratch } = workspace;
+    scratch.resize_with(scratch.len().max(1), Scratch::default);
+    let (n, groups) = (job.weights.n(), job.weights.layout().groups);
+    for panel in 0..job.weights.layout().panels() {
+        for tile in &all[..tiles] {
+            let product = Product {
+                job,
+                tile,
+                panels: panel..panel + 1,
+            };
+            product.sums(&mut scratch[0].raw, |r, g, column, sum| {
+                if let Ok(sum) = T::try_from(sum) {
+                    sums[((tile.first + r) * groups + g) * n + column] = sum;
+                }
+            });
+        }
+    }
+}
+
+/// Multiplies packed activations into `y`. Fails when a worker's float environment is not the default.
+pub(super) fn multiply<T: Element>(
+    job: &Job<'_>,
+    (workspace, tiles): (&mut Workspace, usize),
+    par: &Par,
+    finish: Finish<'_>,
+    y: MatMut<'_, T>,
+) -> Result<()> {
+    let Workspace { tiles: all, scratch } = workspace;
+    let tiles = &all[..tiles];
+    let (rows, cols) = rectangle(job, tiles, par.threads());
+    let grid = TileGrid::new(y, rows, cols);
+    if scratch.len() < par.threads() {
+        scratch.resize_with(par.threads(), Scratch::default);
+    }
+    let (most, nr) = (tiles.iter().map(|t| t.rows).max(), job.weights.layout().panel.nr());
+    for scratch in scratch.iter_mut() {
+        scratch.fit(most.unwrap_or(0), RUN, nr);
+    }
+    let claims = Claims::new(scratch);
+    let worker = |_| {
+        let Some((_, scratch)) = claims.next() else { return };
+        scratch.refused = check_environment().err();
+        if scratch.refused.is_some() {
+            return;
+        }
+        while let Some(mut rectangle) = grid.next() {
+            let tiles = tiles_in(tiles, rectangle.rows());
+            simd::run::<Rectangle<T>>(job.isa, &mut (job, tiles, finish, scratch, &mut rectangle));
+        }
+    };
+    par.run(par.threads(), &worker);
+    scratch
+        .iter()
+        .find_map(|scratch| scratch.refused.clone())
+        .map_or(Ok(()), Err)
+}
+
+/// One rectangle of the output; compiled for every tier for the sake of its epilogue.
+struct Rectangle<T>(core::marker::PhantomData<T>);
+
+impl<T: Element> Body for Rectangle<T> {
+    type Args<'a> = (
+        &'a Job<'a>,
+        &'a [LhsTile],
+        Finish<'a>,
+        &'a mut Scratch,
+        &'a mut TileMut<'a, T>,
+    );
+
+    #[inline(always)]
+    fn body<S: Simd>(simd: S, (job, tiles, finish, scratch, out): &mut Self::Args<'_>) {
+        let layout = job.weights.layout();
+        let nr = layout.panel.nr();
+        let cols = out.cols();
+        let last = cols.end.div_ceil(nr);
+        let mut first = cols.start / nr;
+        while first < last {
+            // A single tile streams through runs of full panels; several tiles share one panel while it is in cache.
+            let full = (first..last)
+                .take_while(|&p| layout.vectors(p) == PANEL_VECTORS)
+                .count();
+            let panels = first..first + if tiles.len() == 1 { full.clamp(1, RUN) } else { 1 };
+            for tile in tiles.iter() {
+                let mut run = TileRun::new(scratch, panels.len(), tile.rows, nr);
+                // The rows of the output lie far apart; their lines arrive while the kernel works.
+                for r in 0..tile.rows {
+                    let columns = panels.start * nr..(panels.end * nr).min(cols.end);
+                    for line in out.row_mut(tile.first + r, columns).chunks(LINE / size_of::<T>()) {
+                        simd.prefetch(&line[0], 0);
+                    }
+                }
+                if let Finish::Continue = finish {
+                    for (i, p) in panels.clone().enumerate() {
+                        let columns = p * nr..((p + 1) * nr).min(cols.end);
+                        for r in 0..tile.rows {
+                            let y = &mut run.row(i, r)[..columns.len()];
+                            T::slice_to_f32(out.row_mut(tile.first + r, columns.clone()), y);
+                        }
+                    }
+                }
+                let product = Product {
+                    job,
+                    tile,
+                    panels: panels.clone(),
+                };
+                product.fold(&mut run);
+                for (i, p) in panels.clone().enumerate() {
+                    let columns = p * nr..((p + 1) * nr).min(cols.end);
+                    for r in 0..tile.rows {
+                        let row = tile.first + r;
+                        let y = &mut run.row(i, r)[..columns.len()];
+                        if tile.non_finite.iter().any(|x| x.row == r) {
+                            special_row(
+                                job,
+                                (tile, r),
+                                *finish,
+                                out.row_mut(row, columns.clone()),
+                                columns.start,
+                                y,
+                            );
+                        }
+                        if let Finish::Epilogue(epilogue) = finish {
+                            epilogue.finish(y, row, columns.start, tile.row_scale.get(r).copied());
+                        }
+                        T::slice_from_f32(y, out.row_mut(row, columns.clone()));
+                    }
+                }
+            }
+            first = panels.end;
+        }
+    }
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Most panels of one kernel call.
+const RUN: usize = 16;
+
+/// The sums of a row with non-finite inputs: of those inputs alone.
+#[cold]
+#[inline(never)]
+fn special_row<T: Element>(
+    job: &Job<'_>,
+    (tile, r): (&LhsTile, usize),
+    finish: Finish<'_>,
+    before: &[T],
+    first: usize,
+    y: &mut [f32],
+) {
+    let (w, group) = (job.weights, job.weights.group());
+    let inputs = || tile.non_finite.iter().filter(|x| x.row == r).map(|x| x.input);
+    for (i, before) in before.iter().enumerate() {
+        let n = first + i;
+        let start = if let Finish::Continue = finish {
+            before.to_f32()
+        } else {
+            0.0
+        };
+        let sign = |k: usize| weight_sign(w.code(n, k), w.zero(n, k / group), w.scale(n, k / group));
+        y[i] = start + non_finite_sum(inputs(), sign);
+    }
+}

@@ -1,0 +1,97 @@
+//! Mixed-precision matrix multiplication for low-bit LLM inference: `Y[M,N] = X[M,K] · W[N,K]ᵀ` with weights of 1 to 8
+//! bits and activations in f32, f16, bf16 or int8.
+//!
+//! **The promise: the same bits everywhere.** Every group's dot product is formed in exact integers, rounded once, and
+//! folded in one fixed order. The result therefore does not depend on the instruction set, the number of threads, the
+//! batch a row is in, or the blocking; and the emulated accelerators behind the same trait return it too. What the bits
+//! are is defined by short scalar loops in [`mod@reference`] and [`quant::activation`].
+//!
+//! ```
+//! use mixgemm::{Host, Mat, MatRef, Mode, QuantMatrix, Scheme};
+//! # let (n, k) = (48, 256);
+//! # let weights: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.37).sin()).collect();
+//! # let x = Mat::from_fn(2, k, |m, k| (m + k) as f32 * 0.01);
+//! # let mut y = Mat::<f32>::zeros(2, n);
+//! let w = QuantMatrix::quantize(MatRef::row_major(&weights, n, k)?, Scheme::int(4).group(128).asymmetric())?;
+//! let gemm = Host::new().prepare(&w)?;                 // packs for this CPU
+//! gemm.run(x.view(), Mode::A16, y.view_mut())?;        // Y = X · Wᵀ
+//! # Ok::<(), mixgemm::Error>(())
+//! ```
+//!
+//! # What to use
+//!
+//! * [`QuantMatrix`]: weights as integer codes with scales and zero points, quantised here or brought along
+//!   ([`QuantMatrix::from_parts`]).
+//! * [`Mode`]: how activations become integers: [`Mode::A16`] by default, [`Mode::A8`] for speed, [`Mode::Exact`] for f16
+//!   input without any rounding before the group's sum.
+//! * [`Host`]: the backend for this CPU. [`Plan`] with a [`Workspace`] is the loop of a runtime: nothing is allocated,
+//!   and [`Par`] says who works.
+//! * [`MixPe`]: the shift-and-add accelerator of arXiv 2411.16158, emulated bit for bit.
+//! * [`Backend`] and its object-safe twin [`AnyBackend`]: the one trait over all of them.
+//!
+//! # Vocabulary
+//!
+//! *Activations* and *weights* are the public operands; from packing down they are *lhs* and *rhs*. A weight's integer
+//! is its *code*; a *group* of consecutive codes shares a *scale* and a *zero* point. A code is a sum of *digits* (8, 4,
+//! 2, 1 bits), an activation's integer a sum of signed 8-bit *slices*; kernels multiply one digit or code by one slice.
+//! A *panel* is a strip of weights in kernel order, a *tile* the `mr × nr` outputs that a kernel holds, a *sweep* its run
+//! over the depth, the *fold* what happens at a group's end, the *epilogue* what happens after the last. A *rule* is what
+//! one step means; a *row* of the [catalogue](kernel::catalogue) is a kernel. A *backend* multiplies; a *device* is an
+//! emulated one, an *element* its arithmetic unit.
+//!
+//! # The house
+//!
+//! Formats mean, layouts arrange, kernels multiply, epilogues finish, backends place. A module imports only from lower
+//! floors, and siblings on a floor do not know each other; a test reads the `use` lines.
+//!
+//! ```text
+//! 5  host                                      fast execution: plan, walk, threads
+//! 4  kernel | accel                            SIMD micro-kernels | emulated accelerators
+//! 3  backend | pack | reference                the one trait | panels and tiles | the definition
+//! 2  quant | epilogue                          what numbers mean | finishing a tile
+//! 1  base | simd                               views, buffers, errors | what the machine can do
+//! ```
+//!
+//! Features: `std` (default), `rayon` (default), `cli` (the program), `testing` (fixtures and loops over all kernels and
+//! backends). Without `std` the crate is `no_std` with `alloc`.
+#![cfg_attr(not(feature = "std"), no_std)]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+/// The README's examples, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+pub mod accel;
+pub mod backend;
+pub mod base;
+pub mod epilogue;
+pub mod host;
+pub mod kernel;
+pub mod pack;
+pub mod quant;
+pub mod reference;
+pub mod simd;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use accel::catalogue::mixpe::MixPe;
+pub use backend::{AnyBackend, Backend, Capabilities, Counters, Prepared, Report};
+pub use base::error::{Error, Result};
+pub use base::float::Element;
+pub use base::mat::Mat;
+pub use base::view::{MatMut, MatRef};
+pub use epilogue::{Activation, Epilogue, Output};
+pub use half::{bf16, f16};
+pub use host::Host;
+pub use host::gemm::{Gemm, Plan};
+pub use host::parallel::{Par, Pool};
+pub use host::workspace::Workspace;
+pub use quant::figures::Figures;
+pub use quant::input::{Activations, InputScale, Mode};
+pub use quant::matrix::{Floats, QuantMatrix, Zeros};
+pub use quant::scheme::{Group, Rounding, ScaleType, Scheme, ZeroPoint};
+pub use quant::sums::{GroupSums, WeightShape};
+pub use simd::cpu::Isa;

@@ -1,0 +1,7 @@
+//! Floor 3: operands in the order that kernels read them. A kernel dictates the layout, the packers obey, and a packed
+//! operand is accepted because its layout equals the one that the kernel asks for.
+#![forbid(unsafe_code)]
+
+pub mod activations;
+pub mod layout;
+pub mod weights;

@@ -1,0 +1,303 @@
+//! Weights in panels: packing, and reading single weights back.
+#![forbid(unsafe_code)]
+
+use crate::base::buffer::AlignedBuf;
+use crate::base::error::{Error, Result};
+use crate::pack::layout::{PANEL_VECTORS, PanelLayout, WeightLayout, ZeroLayout, digits, unit};
+use crate::quant::matrix::{Floats, QuantMatrix, Zeros, split_float_zero};
+use crate::quant::scheme::{ScaleType, Scheme};
+use alloc::format;
+use core::ops::Range;
+use half::{bf16, f16};
+
+/// Packed weights; the source may be dropped.
+#[derive(Debug, Clone)]
+pub struct PackedWeights {
+    layout: WeightLayout,
+    scheme: Scheme,
+    k: usize,
+    group: usize,
+    bytes: AlignedBuf,
+}
+
+/// Where one column's codes of one group lie.
+struct Place {
+    panel: usize,
+    vectors: usize,
+    vector: usize,
+    lane: usize,
+}
+
+impl PackedWeights {
+    /// Packs a matrix.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when the layout is for another width; [`Error::Shape`] when the size overflows.
+    pub fn pack(weights: &QuantMatrix, panel: PanelLayout) -> Result<Self> {
+        let (scheme, n, k) = (*weights.scheme(), weights.n(), weights.k());
+        if panel.bits != scheme.bits {
+            let expected = format!("{}-bit codes, as the layout holds", panel.bits);
+            return Err(Error::unsupported("bits", expected, format!("{}", scheme.bits)));
+        }
+        if !(1..=64).contains(&panel.lanes) {
+            return Err(Error::unsupported(
+                "layout",
+                "1 to 64 lanes",
+                format!("{}", panel.lanes),
+            ));
+        }
+        let (group, groups) = (scheme.group_length(k), weights.groups());
+        let last = k - group * groups.saturating_sub(1);
+        let layout = WeightLayout {
+            panel,
+            scale: scheme.scale,
+            zero: zero_layout(weights.zeros()),
+            n,
+            groups,
+            units: group.div_ceil(unit(panel.bits)),
+            last_units: last.div_ceil(unit(panel.bits)),
+        };
+        // Padding at most quadruples a group (unit 32 for a group of 1) and scales add at most 4 bytes a weight.
+        if n.checked_add(panel.nr())
+            .and_then(|n| n.checked_mul(k))
+            .and_then(|x| x.checked_mul(64))
+            .is_none()
+        {
+            return Err(Error::shape(
+                "weights",
+                "a packed size that fits usize",
+                format!("{n} x {k}"),
+            ));
+        }
+        let mut packed = Self {
+            layout,
+            scheme,
+            k,
+            group,
+            bytes: AlignedBuf::zeroed(layout.bytes())?,
+        };
+        for column in 0..n {
+            for g in 0..groups {
+                packed.write_group(weights, column, g);
+            }
+        }
+        Ok(packed)
+    }
+
+    fn place(&self, column: usize) -> Place {
+        let nr = self.layout.panel.nr();
+        let (p, c) = (column / nr, column % nr);
+        Place {
+            panel: self.layout.panel_range(p).start,
+            vectors: self.layout.vectors(p),
+            vector: c / self.layout.panel.lanes,
+            lane: c % self.layout.panel.lanes,
+        }
+    }
+
+    /// Offset of the scale of this column and group.
+    fn scale_at(&self, at: &Place, g: usize) -> usize {
+        let record = at.panel + self.layout.first_record(at.vectors) + g * self.layout.record_bytes(at.vectors);
+        record + at.vector * self.layout.scale_bytes() + at.lane * self.layout.scale.bytes()
+    }
+
+    /// Offset of the first byte of zero points of this column's vector and group.
+    fn zeros_at(&self, at: &Place, g: usize) -> usize {
+        at.panel + (g * at.vectors + at.vector) * self.layout.zero_bytes()
+    }
+
+    /// Offset of this column's byte `i` of block 0 of unit `u`.
+    fn code_at(&self, at: &Place, g: usize, u: usize) -> usize {
+        let record = at.panel + self.layout.first_record(at.vectors) + g * self.layout.record_bytes(at.vectors);
+        let codes = record + at.vectors * self.layout.scale_bytes();
+        codes + (u * at.vectors + at.vector) * self.layout.panel.unit_bytes() + 4 * at.lane
+    }
+
+    fn write_group(&mut self, weights: &QuantMatrix, column: usize, g: usize) {
+        let at = self.place(column);
+        let single = weights.scales().len() == 1;
+        let index = if single { 0 } else { column * self.layout.groups + g };
+        let to = self.scale_at(&at, g);
+        write_float(weights.scales(), index, &mut self.bytes[to..]);
+        let (to, lane) = (self.zeros_at(&at, g), at.lane);
+        match weights.zeros() {
+            Zeros::Symmetric => {}
+            Zeros::Float(z) => write_float(z, index, &mut self.bytes[to + lane * self.layout.scale.bytes()..]),
+            Zeros::Integer(z) => match self.layout.zero {
+                ZeroLayout::Nibble => self.bytes[to + lane / 2] |= (z[index] as u8) << (4 * (lane % 2)),
+                ZeroLayout::Byte => self.bytes[to + lane] = z[index] as u8,
+                _ => self.bytes[to + 2 * lane..][..2].copy_from_slice(&z[index].to_le_bytes()),
+            },
+        }
+        let codes = &weights.code_row(column)[weights.group_range(g)];
+        let bits = self.layout.panel.bits;
+        let to = self.code_at(&at, g, 0);
+        let stride = at.vectors * self.layout.panel.unit_bytes();
+        for (u, codes) in codes.chunks(unit(bits)).enumerate() {
+            self.write_unit(codes, to + u * stride);
+        }
+    }
+
+    /// Writes one column's codes of one unit, from byte `to` on: for every block the four bytes of the column's lane.
+    #[inline]
+    fn write_unit(&mut self, codes: &[u8], to: usize) {
+        let (bits, block_bytes) = (self.layout.panel.bits, self.layout.panel.block_bytes());
+        let mut quads = [0u32; 8];
+        for (quad, codes) in quads.iter_mut().zip(codes.chunks(4)) {
+            let mut bytes = [0; 4];
+            bytes[..codes.len()].copy_from_slice(codes);
+            *quad = u32::from_le_bytes(bytes);
+        }
+        for d in digits(bits).iter().take_while(|d| d.width > 0) {
+            let (width, mask) = (usize::from(d.width), 0x0101_0101 * ((1u32 << d.width) - 1));
+            for (block, quads) in quads[..unit(bits) / 4].chunks(8 / width).enumerate() {
+                let packed = quads
+                    .iter()
+                    .rev()
+                    .fold(0, |word, quad| word << width | (quad >> d.position) & mask);
+                let at = to + (d.block + block) * block_bytes;
+                self.bytes[at..at + 4].copy_from_slice(&packed.to_le_bytes());
+            }
+        }
+    }
+
+    /// The code of output channel `n`, input channel `k`.
+    #[must_use]
+    pub fn code(&self, n: usize, k: usize) -> u8 {
+        let at = self.place(n);
+        let (g, kk) = (k / self.group, k % self.group);
+        let bits = self.layout.panel.bits;
+        let (u, quad, i) = (kk / unit(bits), kk % unit(bits) / 4, kk % 4);
+        let from = self.code_at(&at, g, u);
+        digits(bits).iter().take_while(|d| d.width > 0).fold(0, |code, d| {
+            let per_block = 8 / usize::from(d.width);
+            let byte = self.bytes[from + (d.block + quad / per_block) * self.layout.panel.block_bytes() + i];
+            let digit = (byte >> (quad % per_block * usize::from(d.width))) & ((1u32 << d.width) - 1) as u8;
+            code | digit << d.position
+        })
+    }
+
+    /// The scale of output channel `n`, group `g`.
+    #[must_use]
+    pub fn scale(&self, n: usize, g: usize) -> f32 {
+        read_float(self.layout.scale, &self.bytes[self.scale_at(&self.place(n), g)..])
+    }
+
+    /// The zero point of output channel `n`, group `g`, as [`QuantMatrix::zero`] gives it.
+    #[must_use]
+    pub fn zero(&self, n: usize, g: usize) -> f32 {
+        let at = self.place(n);
+        let bytes = &self.bytes[self.zeros_at(&at, g)..];
+        match self.layout.zero {
+            ZeroLayout::None if self.scheme.is_sign_only() => 0.5,
+            ZeroLayout::None => (1u32 << (self.scheme.bits - 1)) as f32,
+            ZeroLayout::Nibble => f32::from(bytes[at.lane / 2] >> (4 * (at.lane % 2)) & 15),
+            ZeroLayout::Byte => f32::from(bytes[at.lane]),
+            ZeroLayout::Word => f32::from(u16::from_le_bytes([bytes[2 * at.lane], bytes[2 * at.lane + 1]])),
+            ZeroLayout::Float => read_float(self.layout.scale, &bytes[at.lane * self.layout.scale.bytes()..]),
+        }
+    }
+
+    /// The integer zero point of output channel `n`, group `g`, as [`QuantMatrix::zero_int`] gives it.
+    #[must_use]
+    pub fn zero_int(&self, n: usize, g: usize) -> i32 {
+        match self.layout.zero {
+            ZeroLayout::None => 1 << (self.scheme.bits - 1),
+            ZeroLayout::Float => split_float_zero(self.zero(n, g), self.scheme.bits).0,
+            _ => self.zero(n, g) as i32,
+        }
+    }
+
+    /// The fractional part of a float zero point, as [`QuantMatrix::zero_fraction`] gives it.
+    #[must_use]
+    pub fn zero_fraction(&self, n: usize, g: usize) -> f32 {
+        match self.layout.zero {
+            ZeroLayout::Float => split_float_zero(self.zero(n, g), self.scheme.bits).1,
+            _ => 0.0,
+        }
+    }
+
+    /// The layout.
+    #[must_use]
+    pub fn layout(&self) -> &WeightLayout {
+        &self.layout
+    }
+
+    /// The scheme of the source.
+    #[must_use]
+    pub fn scheme(&self) -> &Scheme {
+        &self.scheme
+    }
+
+    /// Output channels.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.layout.n
+    }
+
+    /// Input channels.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Input channels in a full group.
+    #[must_use]
+    pub fn group(&self) -> usize {
+        self.group
+    }
+
+    /// The bytes of neighbouring panels.
+    #[must_use]
+    pub fn panels(&self, panels: Range<usize>) -> &[u8] {
+        let first = self.layout.panel_range(panels.start).start;
+        &self.bytes[first..self.layout.panel_range(panels.end - 1).end]
+    }
+
+    /// Bytes of all panels, padding included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Packed bits per weight, padding included; 0 for an empty matrix.
+    #[must_use]
+    pub fn bits_per_weight(&self) -> f64 {
+        let weights = self.layout.n * self.k;
+        if weights == 0 {
+            0.0
+        } else {
+            self.bytes.len() as f64 * 8.0 / weights as f64
+        }
+    }
+}
+
+const _: () = assert!(PANEL_VECTORS == 2, "a panel is a pair of vectors");
+
+fn zero_layout(zeros: &Zeros) -> ZeroLayout {
+    match zeros {
+        Zeros::Symmetric => ZeroLayout::None,
+        Zeros::Float(_) => ZeroLayout::Float,
+        Zeros::Integer(z) => match z.iter().max() {
+            None | Some(0..=15) => ZeroLayout::Nibble,
+            Some(16..=255) => ZeroLayout::Byte,
+            Some(_) => ZeroLayout::Word,
+        },
+    }
+}
+
+fn write_float(values: &Floats, i: usize, to: &mut [u8]) {
+    match values {
+        Floats::F32(v) => to[..4].copy_from_slice(&v[i].to_le_bytes()),
+        Floats::F16(v) => to[..2].copy_from_slice(&v[i].to_le_bytes()),
+        Floats::Bf16(v) => to[..2].copy_from_slice(&v[i].to_le_bytes()),
+    }
+}
+
+fn read_float(scale: ScaleType, from: &[u8]) -> f32 {
+    match scale {
+        ScaleType::F32 => f32::from_le_bytes([from[0], from[1], from[2], from[3]]),
+        ScaleType::F16 => f16::from_le_bytes([from[0], from[1]]).to_f32(),
+        ScaleType::Bf16 => f32::from(bf16::from_le_bytes([from[0], from[1]])),
+    }
+}

@@ -1,0 +1,112 @@
+//! The operations that kernels are written over. A type that implements [`Simd`] is a token: it can only be made where
+//! its instructions exist, so holding one proves that they may run. Every operation is safe, a leaf, and defined by
+//! what [`Scalar`](crate::simd::scalar::Scalar) does; a stated domain says where other implementations must agree.
+#![forbid(unsafe_code)]
+
+use crate::simd::cpu::Isa;
+
+/// Code that is compiled once for every tier. `body` must be `#[inline(always)]`, like everything it calls in a loop:
+/// it is inlined into the tier's one frame, where its features are on.
+pub trait Body {
+    /// What it works on.
+    type Args<'a>;
+
+    /// The code.
+    fn body<S: Simd>(simd: S, args: &mut Self::Args<'_>);
+}
+
+/// A tier's vector operations over `LANES` 32-bit lanes.
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// The tier.
+    const ISA: Isa;
+    /// 32-bit lanes in a vector.
+    const LANES: usize;
+    /// `LANES` i32, or `4·LANES` bytes: byte `i` of lane `c` is byte `4c + i` of a block.
+    type I: Copy;
+    /// `LANES` f32.
+    type F: Copy;
+    /// `4·LANES` bytes in memory, at any address.
+    type Block: Copy;
+    /// `LANES` f32 in memory.
+    type Floats: Copy;
+    /// `LANES` i32 in memory.
+    type Ints: Copy;
+
+    /// The token, where the CPU has the instructions.
+    fn detect() -> Option<Self>;
+
+    /// Runs a body with the tier's instructions enabled.
+    fn frame<B: Body>(self, args: &mut B::Args<'_>);
+
+    /// A slice as whole blocks; what is left over is dropped.
+    fn blocks(bytes: &[u8]) -> &[Self::Block];
+    /// A slice as whole vectors of f32; what is left over is dropped.
+    fn floats(values: &mut [f32]) -> &mut [Self::Floats];
+    /// A slice as whole vectors of i32; what is left over is dropped.
+    fn ints(values: &mut [i32]) -> &mut [Self::Ints];
+
+    /// Hints that the cache line `ahead` bytes after `at` will be used soon. Changes no value.
+    fn prefetch<T>(self, at: &T, ahead: usize);
+    /// All bytes of a block.
+    fn load(self, block: &Self::Block) -> Self::I;
+    /// The same four bytes in every lane.
+    fn splat_quad(self, quad: [u8; 4]) -> Self::I;
+    /// The same integer in every lane.
+    fn splat_i32(self, x: i32) -> Self::I;
+    /// Per byte: `(v >> right << left) & mask`, where one of `right` and `left` is 0 and both are below 8.
+    /// The mask keeps no bit that the shift takes from a neighbouring byte.
+    fn field(self, v: Self::I, right: u32, left: u32, mask: u8) -> Self::I;
+    /// Bitwise or.
+    fn or(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Per lane `acc + Σ_i w_i·a_i` over its four bytes, w unsigned and a signed; wraps modulo 2^32.
+    fn dot(self, acc: Self::I, w: Self::I, a: Self::I) -> Self::I;
+    /// Wrapping addition.
+    fn add(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Wrapping multiplication, low 32 bits.
+    fn mul(self, a: Self::I, b: Self::I) -> Self::I;
+    /// `a << 8`.
+    fn shl8(self, a: Self::I) -> Self::I;
+    /// `a >> by`, arithmetic, for `by < 32`.
+    fn sar(self, a: Self::I, by: u32) -> Self::I;
+    /// `a >> 16`, arithmetic.
+    fn high16(self, a: Self::I) -> Self::I;
+    /// `a & 0xFFFF`.
+    fn low16(self, a: Self::I) -> Self::I;
+    /// Stores integers.
+    fn store_i32(self, a: Self::I, to: &mut Self::Ints);
+
+    /// Integers from one nibble per lane: lane `c` is nibble `c` of `ceil(LANES/2)` bytes, low nibble first.
+    fn load_nibbles(self, bytes: &[u8]) -> Self::I;
+    /// Integers from one byte per lane.
+    fn load_bytes(self, bytes: &[u8]) -> Self::I;
+    /// Integers from one little-endian u16 per lane.
+    fn load_words(self, bytes: &[u8]) -> Self::I;
+
+    /// Floats from little-endian f32.
+    fn load_f32(self, bytes: &[u8]) -> Self::F;
+    /// Floats from little-endian f16, exactly.
+    fn load_f16(self, bytes: &[u8]) -> Self::F;
+    /// Floats from little-endian bf16, exactly.
+    fn load_bf16(self, bytes: &[u8]) -> Self::F;
+    /// Loads floats.
+    fn load_floats(self, from: &Self::Floats) -> Self::F;
+    /// Stores floats.
+    fn store_floats(self, a: Self::F, to: &mut Self::Floats);
+    /// The same float in every lane.
+    fn splat_f32(self, x: f32) -> Self::F;
+    /// The nearest float, ties to even.
+    fn to_f32(self, a: Self::I) -> Self::F;
+    /// The float nearest to `hi·65536 + lo`, ties to even, for `0 ≤ lo < 65536`.
+    fn wide_to_f32(self, hi: Self::I, lo: Self::I) -> Self::F;
+    /// The float nearest to `Σ_j 256^j·d_j`, ties to even, where every partial sum from the highest j down stays below
+    /// 2^53.
+    fn slices_to_f32<const N: usize>(self, d: [Self::I; N]) -> Self::F;
+    /// `a·b`, rounded once.
+    fn mul_f32(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a·b + c`, rounded once.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `(z0, f)` with `z0 = rne(z)` clamped to `0..=max` and `f = z − z0`; z is finite, `max ≤ 256`.
+    fn split_zero(self, z: Self::F, max: f32) -> (Self::I, Self::F);
+    /// Per lane a where `condition ≠ 0`, else b.
+    fn select_nonzero(self, condition: Self::F, a: Self::F, b: Self::F) -> Self::F;
+}

@@ -1,0 +1,384 @@
+//! Every vector operation of every supported tier against the portable definition, bit for bit, on random values and on
+//! the edges of its domain. Values are streams, cut into vectors by each tier's own lane count.
+#![forbid(unsafe_code)]
+#![cfg(feature = "testing")]
+
+use mixgemm::simd::isa::{Body, Simd};
+use mixgemm::simd::scalar::Scalar;
+use mixgemm::testing::Draw;
+use mixgemm::{Isa, f16, simd};
+
+/// Streams are multiples of this, so that they are whole vectors of 3, 4, 5, 8 and 16 lanes.
+const ROUND: usize = 240;
+
+/// What an operation gave: its label and the bits of the stream of results.
+type Log = Vec<(String, Vec<u32>)>;
+
+fn bytes(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|w| w.to_le_bytes()).collect()
+}
+
+fn to_ints<S: Simd>(simd: S, words: &[u32]) -> S::I {
+    simd.load(&S::blocks(&bytes(words))[0])
+}
+
+fn from_ints<S: Simd>(simd: S, v: S::I) -> Vec<u32> {
+    let mut out = vec![0i32; S::LANES];
+    simd.store_i32(v, &mut S::ints(&mut out)[0]);
+    out.iter().map(|&x| x as u32).collect()
+}
+
+fn to_floats<S: Simd>(simd: S, words: &[u32]) -> S::F {
+    simd.load_f32(&bytes(words))
+}
+
+/// The bits of a vector; every NaN is one NaN.
+fn from_floats<S: Simd>(simd: S, v: S::F) -> Vec<u32> {
+    let mut out = vec![1f32; S::LANES];
+    simd.store_floats(v, &mut S::floats(&mut out)[0]);
+    out.iter()
+        .map(|x| if x.is_nan() { 0x7FC0_0000 } else { x.to_bits() })
+        .collect()
+}
+
+/// The one value in all lanes.
+fn same(lanes: &[u32]) -> u32 {
+    assert!(lanes.iter().all(|&x| x == lanes[0]), "{lanes:x?}");
+    lanes[0]
+}
+
+fn padded(mut stream: Vec<u32>) -> Vec<u32> {
+    stream.resize(stream.len().next_multiple_of(ROUND), 0);
+    stream
+}
+
+fn random(draw: &mut Draw, len: usize) -> Vec<u32> {
+    padded((0..len).map(|_| draw.bits() as u32).collect())
+}
+
+/// Random words, with edge cases against each other at the front.
+fn with_edges(draw: &mut Draw, edges: &[u32], operand: u32) -> Vec<u32> {
+    let count = edges.len();
+    let mut out: Vec<u32> = (0..count.pow(3))
+        .map(|i| edges[i / count.pow(operand) % count])
+        .collect();
+    out.extend(random(draw, 4 * ROUND));
+    padded(out)
+}
+
+const INTS: [u32; 9] = [
+    0,
+    1,
+    0xFFFF_FFFF,
+    0x7FFF_FFFF,
+    0x8000_0000,
+    0x0101_0101,
+    0x8080_8080,
+    0x7F7F_7F7F,
+    0x0001_0000,
+];
+
+const FLOATS: [u32; 11] = [
+    0,
+    0x8000_0000,
+    1,
+    0x807F_FFFF,
+    0x3F80_0000,
+    0xBF80_0001,
+    0x7F7F_FFFF,
+    0x7F80_0000,
+    0xFF80_0000,
+    0x3300_0000,
+    0x4B80_0001,
+];
+
+struct Every;
+
+impl Body for Every {
+    type Args<'a> = Log;
+
+    #[inline(always)]
+    fn body<S: Simd>(simd: S, log: &mut Log) {
+        let mut draw = Draw::new(7);
+        integers(simd, &mut draw, log);
+        stores(simd, &mut draw, log);
+        fields(simd, &mut draw, log);
+        conversions(simd, &mut draw, log);
+        floats(simd, &mut draw, log);
+    }
+}
+
+#[inline(always)]
+fn integers<S: Simd>(simd: S, draw: &mut Draw, log: &mut Log) {
+    let [a, b, c] = [0, 1, 2].map(|operand| with_edges(draw, &INTS, operand));
+    let mut ints = |label: &str, f: &dyn Fn(S::I, S::I, S::I) -> S::I| {
+        let mut out = Vec::new();
+        for i in (0..a.len()).step_by(S::LANES) {
+            let [a, b, c] = [&a, &b, &c].map(|x| to_ints(simd, &x[i..i + S::LANES]));
+            out.extend(from_ints(simd, f(a, b, c)));
+        }
+        log.push((label.into(), out));
+    };
+    ints("load and store_i32", &|a, _, _| a);
+    ints("or", &|a, b, _| simd.or(a, b));
+    ints("add", &|a, b, _| simd.add(a, b));
+    ints("mul", &|a, b, _| simd.mul(a, b));
+    ints("dot", &|acc, w, a| simd.dot(acc, w, a));
+    ints("shl8", &|a, _, _| simd.shl8(a));
+    for by in 1..32 {
+        ints(&format!("sar {by}"), &|a, _, _| simd.sar(a, by));
+    }
+    ints("high16", &|a, _, _| simd.high16(a));
+    ints("low16", &|a, _, _| simd.low16(a));
+    let splats = |f: &dyn Fn(u32) -> Vec<u32>| a.iter().map(|&x| same(&f(x))).collect();
+    let quad = splats(&|x| from_ints(simd, simd.splat_quad(x.to_le_bytes())));
+    log.push(("splat_quad".into(), quad));
+    let int = splats(&|x| from_ints(simd, simd.splat_i32(x as i32)));
+    log.push(("splat_i32".into(), int));
+    // Every unsigned with every signed byte, and the largest magnitude.
+    let mut all = Vec::new();
+    for w in 0..=255u8 {
+        for a in (0..=255u8).step_by(S::LANES) {
+            let lanes = |f: &dyn Fn(u8) -> u32| -> S::I {
+                let words: Vec<u32> = (0..S::LANES as u8).map(|i| f(a.wrapping_add(i))).collect();
+                to_ints(simd, &words)
+            };
+            let (w, a) = (
+                lanes(&|_| u32::from_le_bytes([w; 4])),
+                lanes(&|a| u32::from_le_bytes([a, 0, a, a])),
+            );
+            if S::LANES == 16 {
+                all.extend(from_ints(simd, simd.dot(simd.splat_i32(-5), w, a)));
+            }
+        }
+    }
+    log.push(("dot of all pairs".into(), all));
+}
+
+/// Loads from every address, stores that leave their neighbours alone, and the narrow loads.
+#[inline(always)]
+fn stores<S: Simd>(simd: S, draw: &mut Draw, log: &mut Log) {
+    let words = random(draw, ROUND);
+    let raw = bytes(&words);
+    for offset in 0..4 {
+        let mut out = Vec::new();
+        for v in S::blocks(&raw[offset..]).iter().take(1) {
+            out.extend(from_ints(simd, simd.load(v)));
+        }
+        out.extend(from_floats(simd, simd.load_f32(&raw[offset..])));
+        out.truncate(3);
+        log.push((format!("load at offset {offset}"), out));
+    }
+    let mut ints = vec![77i32; 2 * S::LANES];
+    simd.store_i32(simd.splat_i32(5), &mut S::ints(&mut ints[1..])[0]);
+    let mut lanes = vec![77f32; 2 * S::LANES];
+    simd.store_floats(simd.splat_f32(5.0), &mut S::floats(&mut lanes[1..])[0]);
+    let kept = |i: usize| if (1..=S::LANES).contains(&i) { 5 } else { 77 };
+    assert!(ints.iter().enumerate().all(|(i, &x)| x == kept(i)), "{ints:?}");
+    assert!(lanes.iter().enumerate().all(|(i, &x)| x == kept(i) as f32), "{lanes:?}");
+
+    let (mut nibbles, mut narrow, mut wide, mut through) = (vec![], vec![], vec![], vec![]);
+    for v in words.chunks(S::LANES) {
+        let low: Vec<u8> = v.iter().map(|&x| x as u8 & 15).collect();
+        let packed: Vec<u8> = low
+            .chunks(2)
+            .map(|p| p[0] | p.get(1).copied().unwrap_or(9) << 4)
+            .collect();
+        nibbles.extend(from_ints(simd, simd.load_nibbles(&packed)));
+        let single: Vec<u8> = v.iter().map(|&x| x as u8).collect();
+        narrow.extend(from_ints(simd, simd.load_bytes(&single)));
+        let double: Vec<u8> = v.iter().flat_map(|&x| (x as u16).to_le_bytes()).collect();
+        wide.extend(from_ints(simd, simd.load_words(&double)));
+        let mut values: Vec<f32> = v.iter().map(|&x| f32::from_bits(x & 0x7F7F_FFFF)).collect();
+        through.extend(from_floats(simd, simd.load_floats(&S::floats(&mut values)[0])));
+    }
+    log.push(("load_nibbles".into(), nibbles));
+    log.push(("load_bytes".into(), narrow));
+    log.push(("load_words".into(), wide));
+    log.push(("load_floats".into(), through));
+}
+
+#[inline(always)]
+fn fields<S: Simd>(simd: S, draw: &mut Draw, log: &mut Log) {
+    let words = random(draw, ROUND);
+    for (right, left) in (0..8).map(|r| (r, 0)).chain((1..8).map(|l| (0, l))) {
+        // Every mask that keeps a byte's own bits, so every digit of every width at every place is among them.
+        let own = (0xFFu8 >> right) << left;
+        for mask in (0..=255u8).filter(|m| m & !own == 0) {
+            let mut out = Vec::new();
+            for v in words[..2 * ROUND / 8].chunks_exact(S::LANES) {
+                out.extend(from_ints(simd, simd.field(to_ints(simd, v), right, left, mask)));
+            }
+            log.push((format!("field >> {right} << {left} & {mask:#x}"), out));
+        }
+    }
+}
+
+#[inline(always)]
+fn conversions<S: Simd>(simd: S, draw: &mut Draw, log: &mut Log) {
+    let finite = |h: &u16| !f16::from_bits(*h).is_nan();
+    let halves = padded((0..=u16::MAX).filter(finite).map(u32::from).collect());
+    let brains = padded((0..=u16::MAX).filter(|h| h & 0x7FFF <= 0x7F80).map(u32::from).collect());
+    for (label, patterns, f16) in [("load_f16", halves, true), ("load_bf16", brains, false)] {
+        let mut out = Vec::new();
+        for v in patterns.chunks(S::LANES) {
+            let v: Vec<u8> = v.iter().flat_map(|&x| (x as u16).to_le_bytes()).collect();
+            out.extend(from_floats(
+                simd,
+                if f16 { simd.load_f16(&v) } else { simd.load_bf16(&v) },
+            ));
+        }
+        log.push((label.into(), out));
+    }
+    // 24 significant bits, a half, and one more or less: ties and their neighbours at every exponent.
+    let tie = |draw: &mut Draw, most: usize| {
+        let bits = draw.bits();
+        let shift = draw.below(most - 24);
+        let odd = ((bits % (1 << 24)) | (1 << 23)) * 2 + 1;
+        let value = ((odd << shift) >> 1) as i64 + draw.below(3) as i64 - 1;
+        if bits >> 63 == 0 { value } else { -value }
+    };
+    let singles: Vec<u32> = (0..8 * ROUND).map(|_| tie(draw, 31) as u32).collect();
+    let single_edges = with_edges(draw, &INTS, 0);
+    let mut out = Vec::new();
+    for v in singles.chunks(S::LANES).chain(single_edges.chunks(S::LANES)) {
+        out.extend(from_floats(simd, simd.to_f32(to_ints(simd, v))));
+    }
+    log.push(("to_f32".into(), out));
+    let mut pairs: Vec<i64> = (0..16 * ROUND).map(|_| tie(draw, 47)).collect();
+    pairs.extend((0..ROUND).map(|_| (draw.bits() as i64) >> 16));
+    pairs.extend([i64::MIN >> 16, i64::MAX >> 16, 0, -1, 65_535, 65_536, -65_536, 1 << 40]);
+    pairs.resize(pairs.len().next_multiple_of(ROUND), 0);
+    let mut out = Vec::new();
+    for v in pairs.chunks(S::LANES) {
+        let hi: Vec<u32> = v.iter().map(|v| (v >> 16) as u32).collect();
+        let lo: Vec<u32> = v.iter().map(|v| (v & 0xFFFF) as u32).collect();
+        let wide = simd.wide_to_f32(to_ints(simd, &hi), to_ints(simd, &lo));
+        out.extend(from_floats(simd, wide));
+    }
+    let expected: Vec<u32> = pairs.iter().map(|&v| (v as f32).to_bits()).collect();
+    assert_eq!(out, expected, "wide_to_f32 rounds once");
+    log.push(("wide_to_f32".into(), out));
+    let mut out = Vec::new();
+    for v in pairs.chunks(S::LANES) {
+        // Balanced bytes from the low end, what is left on top: partial sums stay below 2^53.
+        let mut rest = v.to_vec();
+        let d = [0, 1, 2, 3].map(|j| {
+            let digits = rest.iter_mut().map(|v| {
+                let digit = if j < 3 { i64::from(*v as i8) } else { *v };
+                *v = (*v - digit) >> 8;
+                digit as u32
+            });
+            let digits: Vec<u32> = digits.collect();
+            to_ints(simd, &digits)
+        });
+        out.extend(from_floats(simd, simd.slices_to_f32(d)));
+    }
+    assert_eq!(out, expected, "slices_to_f32 rounds once");
+    log.push(("slices_to_f32".into(), out));
+}
+
+#[inline(always)]
+fn floats<S: Simd>(simd: S, draw: &mut Draw, log: &mut Log) {
+    let [a, b, c] = [0, 1, 2].map(|operand| with_edges(draw, &FLOATS, operand));
+    // Products near the smallest normal, where flushing would show.
+    let small = |x: &[u32]| -> Vec<u32> { x.iter().map(|x| x & 0x8FFF_FFFF | 0x1800_0000).collect() };
+    let streams = [[a.clone(), b.clone(), c.clone()], [small(&a), small(&b), small(&c)]];
+    for (round, [a, b, c]) in streams.iter().enumerate() {
+        let mut three = |label: &str, f: &dyn Fn(S::F, S::F, S::F) -> S::F| {
+            let mut out = Vec::new();
+            for i in (0..a.len()).step_by(S::LANES) {
+                let [a, b, c] = [a, b, c].map(|x| to_floats(simd, &x[i..i + S::LANES]));
+                out.extend(from_floats(simd, f(a, b, c)));
+            }
+            log.push((format!("{label}, round {round}"), out));
+        };
+        three("mul_f32", &|a, b, _| simd.mul_f32(a, b));
+        three("fma", &|a, b, c| simd.fma(a, b, c));
+        three("select_nonzero", &|a, b, c| simd.select_nonzero(a, b, c));
+        three("load_f32 and store_floats", &|a, _, _| a);
+    }
+    let splat = a
+        .iter()
+        .map(|&x| same(&from_floats(simd, simd.splat_f32(f32::from_bits(x)))));
+    log.push(("splat_f32".into(), splat.collect()));
+    let mut zeros: Vec<f32> = (-8..1048).map(|i| i as f32 * 0.25).collect();
+    for z in zeros.clone() {
+        zeros.extend([
+            f32::from_bits(z.to_bits().wrapping_add(1)),
+            f32::from_bits(z.to_bits().wrapping_sub(1)),
+        ]);
+    }
+    zeros.retain(|z| z.is_finite());
+    let large = [
+        1e-40,
+        4_194_303.5,
+        8_388_609.0,
+        1e10,
+        f32::MAX,
+        16_777_217.0,
+        12_582_912.5,
+    ];
+    zeros.extend(large.iter().flat_map(|&z| [z, -z]));
+    zeros.extend(b.iter().map(|&z| f32::from_bits(z)).filter(|z| z.is_finite()));
+    let zeros = padded(zeros.iter().map(|z| z.to_bits()).collect());
+    for max in (1..=8).map(|bits| (1 << bits) as f32) {
+        let (mut z0, mut f) = (Vec::new(), Vec::new());
+        for v in zeros.chunks(S::LANES) {
+            let split = simd.split_zero(to_floats(simd, v), max);
+            z0.extend(from_ints(simd, split.0));
+            f.extend(from_floats(simd, split.1));
+        }
+        log.push((format!("split_zero up to {max}, integer"), z0));
+        log.push((format!("split_zero up to {max}, fraction"), f));
+    }
+}
+
+fn assert_agree(tier: &str, found: &Log, expected: &Log) {
+    assert_eq!(found.len(), expected.len(), "{tier}");
+    for ((label, found), (same_label, expected)) in found.iter().zip(expected) {
+        assert_eq!(label, same_label);
+        let differs = found.iter().zip(expected).position(|(a, b)| a != b);
+        if let Some(i) = differs {
+            panic!(
+                "{tier}: {label}: element {i} is {:#x}, not {:#x}",
+                found[i], expected[i]
+            );
+        }
+        assert!(!expected.is_empty(), "{label} ran");
+    }
+}
+
+fn portable<const N: usize>() -> Log {
+    let mut log = Log::new();
+    Scalar::<N>.frame::<Every>(&mut log);
+    log.retain(|(_, out)| !out.is_empty());
+    log
+}
+
+#[test]
+fn ops_agree_with_scalar() {
+    let expected = portable::<16>();
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.supported()) {
+        let mut log = Log::new();
+        simd::run::<Every>(isa, &mut log);
+        assert_agree(isa.name(), &log, &expected);
+    }
+}
+
+#[test]
+fn portable_operations_do_not_depend_on_the_lane_count() {
+    let without_pairs = |mut log: Log| {
+        log.retain(|(label, _)| label != "dot of all pairs");
+        log
+    };
+    let expected = without_pairs(portable::<16>());
+    for (lanes, log) in [
+        (3, portable::<3>()),
+        (4, portable::<4>()),
+        (5, portable::<5>()),
+        (8, portable::<8>()),
+    ] {
+        assert_agree(&format!("{lanes} lanes"), &without_pairs(log), &expected);
+    }
+}

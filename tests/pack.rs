@@ -1,0 +1,95 @@
+//! Packed weights hold what was packed, in little more space, for every mode at once.
+#![forbid(unsafe_code)]
+#![cfg(feature = "testing")]
+
+use mixgemm::pack::layout::PanelLayout;
+use mixgemm::pack::weights::PackedWeights;
+use mixgemm::testing::{Draw, Inputs, schemes, weights, weights_with_zeros};
+use mixgemm::{Epilogue, Group, Host, Isa, Mat, ScaleType, Scheme, Workspace, ZeroPoint};
+
+#[test]
+fn packed_weights_hold_every_code_scale_and_zero_point() {
+    let draw = &mut Draw::new(61);
+    for lanes in [3, 5, 16] {
+        for (turn, (n, k)) in [(1, 1), (lanes, 33), (2 * lanes + 1, 40), (4 * lanes, 100), (7, 0)]
+            .into_iter()
+            .enumerate()
+        {
+            for scheme in schemes(k, turn) {
+                let w = weights(draw, scheme, n, k);
+                let layout = PanelLayout {
+                    lanes,
+                    bits: scheme.bits,
+                };
+                let packed = PackedWeights::pack(&w, layout).unwrap();
+                let what = format!("{scheme:?} {n} x {k}, {lanes} lanes");
+                for r in 0..n {
+                    for c in 0..k {
+                        assert_eq!(packed.code(r, c), w.code_row(r)[c], "{what} at {r}, {c}");
+                    }
+                    for g in 0..w.groups() {
+                        assert_eq!(packed.scale(r, g).to_bits(), w.scale(r, g).to_bits(), "{what}");
+                        assert_eq!(packed.zero(r, g), w.zero(r, g), "{what}");
+                        assert_eq!(packed.zero_int(r, g), w.zero_int(r, g), "{what}");
+                        assert_eq!(packed.zero_fraction(r, g), w.zero_fraction(r, g), "{what}");
+                    }
+                }
+                assert_eq!((packed.n(), packed.k(), *packed.scheme()), (n, k, scheme));
+                let bits = packed.bytes() as f64 * 8.0 / (n * k).max(1) as f64;
+                let expected = if n * k == 0 { 0.0 } else { bits };
+                assert_eq!(packed.bits_per_weight(), expected, "{what}");
+            }
+        }
+    }
+}
+
+/// At most 0.15 bit per weight above the source, for whole panels, groups that are whole units of k and zero points below
+/// `2^bits` (with `2^bits` itself among them they are stored a size wider).
+#[test]
+fn packing_costs_little_space() {
+    let draw = &mut Draw::new(62);
+    for bits in 1..=8u8 {
+        for zero in [ZeroPoint::Symmetric, ZeroPoint::Integer, ZeroPoint::Float] {
+            for scale in [ScaleType::F16, ScaleType::F32] {
+                let short = if matches!(bits, 4 | 8) { Some(16) } else { None };
+                let groups = short.into_iter().chain([32, 64, 128]).map(Group::Length);
+                for group in groups.chain([Group::Channel]) {
+                    let scheme = Scheme {
+                        group,
+                        zero,
+                        ..Scheme::int(bits).scales(scale)
+                    };
+                    let w = weights_with_zeros(draw, scheme, 64, 512, |i| (i % (1 << bits)) as u16);
+                    let gemm = Host::new().prepare(&w).unwrap();
+                    let (packed, source) = (gemm.bits_per_weight(), w.bits_per_weight());
+                    assert!(packed <= source + 0.15, "{scheme:?}: {packed} for {source}");
+                    assert!(packed >= f64::from(bits), "{scheme:?}: {packed}");
+                }
+            }
+        }
+    }
+}
+
+/// The layout is chosen before mode and M are known: one packed matrix serves all of them, on every tier.
+#[test]
+fn one_packed_matrix_serves_every_mode_and_batch() {
+    let draw = &mut Draw::new(63);
+    for bits in 1..=8 {
+        let w = weights(draw, Scheme::int(bits).group(32).asymmetric(), 48, 64);
+        let gemm = Host::new().prepare(&w).unwrap();
+        let portable = Host::new().isa(Isa::Scalar).unwrap().prepare(&w).unwrap();
+        assert_eq!(gemm.weights().layout(), portable.weights().layout());
+        drop(w);
+        for m in [1, 40] {
+            let inputs = Inputs::new(draw, m, 64);
+            for (mode, x) in inputs.cases() {
+                for isa in Isa::ALL.into_iter().filter(|isa| isa.supported()) {
+                    let mut y = Mat::<f32>::zeros(m, 48);
+                    let plan = gemm.plan(mode).unwrap().isa(isa).unwrap();
+                    let y = y.view_mut().into();
+                    plan.run(&mut Workspace::new(), x, &Epilogue::new(), y).unwrap();
+                }
+            }
+        }
+    }
+}
