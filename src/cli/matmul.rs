@@ -23,6 +23,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// Outputs and sides of one product stay below this: 4 GiB of f32.
+const MOST_OUTPUTS: usize = 1 << 30;
+
 /// Time for the repeats of a host product.
 const BUDGET: Duration = Duration::from_millis(100);
 
@@ -249,6 +252,11 @@ fn multiply(args: &Args, destination: &Destination, threads: NonZeroUsize) -> Re
     let mut epilogue = Epilogue::new().activation(args.activation.into());
     epilogue.bias = bias.as_deref();
     epilogue.check(m, n).map_err(option)?;
+    // A file of no bytes can name rows without end when they have no columns.
+    if m.max(n).max(m.saturating_mul(n)) >= MOST_OUTPUTS {
+        let expected = format!("fewer than {MOST_OUTPUTS} outputs");
+        return Err(refusal("--input", expected, format_args!("{m} x {n}")));
+    }
 
     progress.step("quantising");
     let w = weights.quantize(scheme).map_err(option)?;

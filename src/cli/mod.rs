@@ -72,8 +72,11 @@ pub(crate) fn main() -> ExitCode {
 
 /// Whether the reader of the output went away, as `head` does.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<io::Error>();
-    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    let json = error
+        .downcast_ref::<serde_json::Error>()
+        .and_then(serde_json::Error::io_error_kind);
+    io.or(json) == Some(io::ErrorKind::BrokenPipe)
 }
 
 fn fail(message: &str) -> ExitCode {
