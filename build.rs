@@ -11,7 +11,8 @@ fn main() {
     set("MIXGEMM_COMMIT", first_line("git", &["rev-parse", "--short", "HEAD"]));
     println!("cargo::rerun-if-changed=build.rs");
     let log = Path::new(".git/logs/HEAD"); // grows with every commit and checkout
-    if log.exists() {
+    // Only the program reports the commit; the library alone is not worth compiling anew for it.
+    if env::var_os("CARGO_FEATURE_CLI").is_some() && log.exists() {
         println!("cargo::rerun-if-changed={}", log.display());
     }
 }

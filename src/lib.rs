@@ -25,19 +25,39 @@
 //! * [`Mode`]: how activations become integers: [`Mode::A16`] by default, [`Mode::A8`] for speed, [`Mode::Exact`] for f16
 //!   input without any rounding before the group's sum.
 //! * [`Host`]: the backend for this CPU. [`Plan`] with a [`Workspace`] is the loop of a runtime: nothing is allocated,
-//!   and [`Par`] says who works.
+//!   and [`Par`] says who works; [`Pool`] takes threads of the runtime's own.
 //! * [`MixPe`]: the shift-and-add accelerator of arXiv 2411.16158, emulated bit for bit.
 //! * [`Backend`] and its object-safe twin [`AnyBackend`]: the one trait over all of them.
 //!
 //! # Vocabulary
 //!
 //! *Activations* and *weights* are the public operands; from packing down they are *lhs* and *rhs*. A weight's integer
-//! is its *code*; a *group* of consecutive codes shares a *scale* and a *zero* point. A code is a sum of *digits* (8, 4,
-//! 2, 1 bits), an activation's integer a sum of signed 8-bit *slices*; kernels multiply one digit or code by one slice.
-//! A *panel* is a strip of weights in kernel order, a *tile* the `mr × nr` outputs that a kernel holds, a *sweep* its run
-//! over the depth, the *fold* what happens at a group's end, the *epilogue* what happens after the last. A *rule* is what
-//! one step means; a *row* of the [catalogue](kernel::catalogue) is a kernel. A *backend* multiplies; a *device* is an
-//! emulated one, an *element* its arithmetic unit.
+//! is its *code*; a *group* of consecutive codes shares a *scale* and a *zero* point. A code is a sum of *digits* (8,
+//! 4, 2, 1 bits), an activation's integer a sum of signed 8-bit *slices*; kernels multiply codes by one slice at a
+//! time. Four consecutive k are a *quad*, and a *unit* is as many k as fill whole bytes of every digit.
+//!
+//! A *panel* is a strip of weights in kernel order, a *tile* the `mr × nr` outputs that a kernel holds, a *sweep* its
+//! run over the depth, the *fold* what happens at a group's end, the *epilogue* what happens after the last. A *tier*
+//! is a set of instructions ([`Isa`]), a *rule* what one step of a sweep means; a *row* of the
+//! [catalogue](kernel::catalogue) is a kernel: one rule on one tier, for one width, tile height and number of slices. A
+//! *backend* multiplies; a *device* is an emulated one, an *element* its arithmetic unit.
+//!
+//! # Tiers and rules
+//!
+//! | architecture | tier | lanes | rule |
+//! |---|---|---|---|
+//! | any | `scalar` | 16, and 8 and 4 for panels of the other tiers | [direct](kernel::rule::direct) |
+//! | x86-64 | `avx2` | 8 | [short](kernel::rule::short): sums in 16 bits first |
+//! | | `avxvnni` | 8 | direct: dot products of bytes |
+//! | | `avx512` | 16 | short |
+//! | | `avx512vnni` | 16 | direct |
+//! | AArch64 | `neon` | 4 | short |
+//! | | `neondot` | 4 | direct |
+//! | | `neoni8mm` | 4 | [matrix](kernel::rule::matrix): products of byte matrices; direct for odd tiles |
+//!
+//! The last of an architecture's tiers that the CPU has is found at run time; the environment variable `MIXGEMM_ISA`
+//! caps it, [`Host::isa`] and [`Plan::isa`] name one. [`Plan::explain`] says which kernels a product takes and what
+//! speaks against the others ([`Explanation`]), [`Kernel::calls`](kernel::Kernel::calls) what really ran.
 //!
 //! # The house
 //!
@@ -45,15 +65,26 @@
 //! floors, and siblings on a floor do not know each other; a test reads the `use` lines.
 //!
 //! ```text
-//! 5  host                                      fast execution: plan, walk, threads
+//! 5  host                                      fast execution: plan, walk, threads, explanations
 //! 4  kernel | accel                            SIMD micro-kernels | emulated accelerators
 //! 3  backend | pack | reference                the one trait | panels and tiles | the definition
 //! 2  quant | epilogue                          what numbers mean | finishing a tile
 //! 1  base | simd                               views, buffers, errors | what the machine can do
 //! ```
 //!
-//! Features: `std` (default), `rayon` (default), `cli` (the program), `testing` (fixtures and loops over all kernels and
-//! backends). Without `std` the crate is `no_std` with `alloc`.
+//! Of these, `simd` has the operations ([`simd::isa`]), their definition ([`simd::scalar`]), a file for each tier, and
+//! the machine's peaks (`simd::roof`); `kernel` the loop ([`kernel::sweep`]), a page for each rule
+//! ([`kernel::rule`]), the two folds ([`kernel::fold`] in 32 bits, [`kernel::wide`] from stored sums), the catalogue
+//! and the choice from it ([`kernel::select`]).
+//!
+//! # Features
+//!
+//! * `std` (default): CPU detection at run time, huge pages, roofs. Without it the crate is `no_std` with `alloc`, and its
+//!   tiers are those enabled at compile time.
+//! * `rayon` (default): `Par::Rayon`, threads of the current rayon pool.
+//! * `ndarray`: its views as matrix views, in place, and back.
+//! * `cli`: the program `mixgemm`.
+//! * `testing`: fixtures, and loops over all kernels and backends; portable rows with odd lane counts join the catalogue.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
 
@@ -86,9 +117,10 @@ pub use base::view::{MatMut, MatRef};
 pub use epilogue::{Activation, Epilogue, Output};
 pub use half::{bf16, f16};
 pub use host::Host;
+pub use host::explain::Explanation;
 pub use host::gemm::{Gemm, Plan};
 pub use host::parallel::{Par, Pool};
-pub use host::workspace::Workspace;
+pub use host::workspace::{Workspace, Workspaces};
 pub use quant::figures::Figures;
 pub use quant::input::{Activations, InputScale, Mode};
 pub use quant::matrix::{Floats, QuantMatrix, Zeros};

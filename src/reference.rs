@@ -97,9 +97,11 @@ fn sum_row(w: &QuantMatrix, x: &IntegerRow, mode: Mode, y: &mut [f32]) {
     }
 }
 
+/// The rows as integers; none where there are no outputs.
 fn rows<'a>(w: &'a QuantMatrix, x: Activations<'a>, mode: Mode) -> impl Iterator<Item = Result<IntegerRow>> + 'a {
     let group = w.scheme().group_length(w.k()).max(1);
-    (0..x.shape().0).map(move |m| integer_row(x.row(m), mode, group))
+    let rows = if w.n() == 0 { 0 } else { x.shape().0 };
+    (0..rows).map(move |m| integer_row(x.row(m), mode, group))
 }
 
 /// `Y = epilogue(X · Wᵀ)`.

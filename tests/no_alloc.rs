@@ -2,7 +2,7 @@
 #![cfg(feature = "testing")]
 
 use mixgemm::testing::{Draw, Inputs, weights};
-use mixgemm::{Activation, Epilogue, Host, Mat, Mode, Par, Plan, Pool, QuantMatrix, Scheme, Workspace};
+use mixgemm::{Activation, AnyBackend, Epilogue, Host, Mat, Mode, Par, Plan, Pool, QuantMatrix, Scheme, Workspace};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -123,7 +123,7 @@ const N: usize = 150;
 const K: usize = 1100;
 
 /// Allocations of a run and of a continued fold.
-fn run(plan: &Plan<'_>, workspace: &mut Workspace, inputs: &Inputs, case: usize, y: &mut Mat<f32>) -> usize {
+fn run(plan: &Plan, workspace: &mut Workspace, inputs: &Inputs, case: usize, y: &mut Mat<f32>) -> usize {
     let bias = [0.5; N];
     let epilogue = Epilogue::new().bias(&bias).activation(Activation::Silu);
     let (cases, m) = (inputs.cases(), y.rows());
@@ -150,6 +150,7 @@ fn check(schemes: &[QuantMatrix], par: &Par) {
     for w in schemes {
         let gemm = Host::new().prepare(w).unwrap();
         for (case, (mode, _)) in many.cases().into_iter().enumerate() {
+            assert_eq!(allocations(|| drop(gemm.plan(mode))), 0, "a plan of {mode:?}");
             let plan = gemm.plan(mode).unwrap().par(par.clone());
             let what = format!("{par:?} {mode:?} {:?}", w.scheme());
             for inputs in [&one, &many] {
@@ -169,6 +170,22 @@ fn check(schemes: &[QuantMatrix], par: &Par) {
     }
 }
 
+/// Callers without a workspace borrow one of the host's, which is there from the second call on.
+fn check_without_a_workspace(w: &QuantMatrix) {
+    let (host, inputs) = (Host::new(), Inputs::new(&mut Draw::new(73), 5, K));
+    let (gemm, backend): (_, Box<dyn AnyBackend>) = (host.prepare(w).unwrap(), Box::new(host));
+    let prepared = backend.prepare(w).unwrap();
+    let (mut y, epilogue) = (Mat::<f32>::zeros(5, N), Epilogue::new());
+    for (mode, x) in inputs.cases() {
+        let mut run = || {
+            gemm.run(x, mode, y.view_mut()).unwrap();
+            backend.run(&prepared, x, mode, &epilogue, y.view_mut().into()).unwrap();
+        };
+        run();
+        assert_eq!(allocations(run), 0, "{mode:?}");
+    }
+}
+
 /// The only test of this process, so that nobody else allocates meanwhile.
 #[test]
 fn a_warm_plan_allocates_nothing_and_one_thread_stays_one() {
@@ -181,6 +198,7 @@ fn a_warm_plan_allocates_nothing_and_one_thread_stays_one() {
     .map(|scheme| weights(draw, scheme, N, K));
     let threads = threads_of_this_process();
     check(&schemes, &Par::Seq);
+    check_without_a_workspace(&schemes[0]);
     assert_eq!(threads_of_this_process(), threads);
     let global = rayon::ThreadPoolBuilder::new().num_threads(1).build_global();
     assert!(global.is_ok(), "the global pool was never started: {global:?}");

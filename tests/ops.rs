@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 #![cfg(feature = "testing")]
 
-use mixgemm::simd::isa::{Body, Simd};
+mod toy;
+
+use mixgemm::simd::isa::{Body, Dot, MatrixDot, ShortSums, Simd, Work};
 use mixgemm::simd::scalar::Scalar;
 use mixgemm::testing::Draw;
 use mixgemm::{Isa, f16, simd};
@@ -94,11 +96,13 @@ const FLOATS: [u32; 11] = [
 
 struct Every;
 
-impl Body for Every {
+impl Work for Every {
     type Args<'a> = Log;
+}
 
+impl<S: Simd> Body<S> for Every {
     #[inline(always)]
-    fn body<S: Simd>(simd: S, log: &mut Log) {
+    fn body(simd: S, log: &mut Log) {
         let mut draw = Draw::new(7);
         integers(simd, &mut draw, log);
         stores(simd, &mut draw, log);
@@ -120,10 +124,11 @@ fn integers<S: Simd>(simd: S, draw: &mut Draw, log: &mut Log) {
         log.push((label.into(), out));
     };
     ints("load and store_i32", &|a, _, _| a);
+    ints("opaque", &|a, _, _| simd.opaque(a));
     ints("or", &|a, b, _| simd.or(a, b));
+    ints("xor", &|a, b, _| simd.xor(a, b));
     ints("add", &|a, b, _| simd.add(a, b));
     ints("mul", &|a, b, _| simd.mul(a, b));
-    ints("dot", &|acc, w, a| simd.dot(acc, w, a));
     ints("shl8", &|a, _, _| simd.shl8(a));
     for by in 1..32 {
         ints(&format!("sar {by}"), &|a, _, _| simd.sar(a, by));
@@ -135,24 +140,6 @@ fn integers<S: Simd>(simd: S, draw: &mut Draw, log: &mut Log) {
     log.push(("splat_quad".into(), quad));
     let int = splats(&|x| from_ints(simd, simd.splat_i32(x as i32)));
     log.push(("splat_i32".into(), int));
-    // Every unsigned with every signed byte, and the largest magnitude.
-    let mut all = Vec::new();
-    for w in 0..=255u8 {
-        for a in (0..=255u8).step_by(S::LANES) {
-            let lanes = |f: &dyn Fn(u8) -> u32| -> S::I {
-                let words: Vec<u32> = (0..S::LANES as u8).map(|i| f(a.wrapping_add(i))).collect();
-                to_ints(simd, &words)
-            };
-            let (w, a) = (
-                lanes(&|_| u32::from_le_bytes([w; 4])),
-                lanes(&|a| u32::from_le_bytes([a, 0, a, a])),
-            );
-            if S::LANES == 16 {
-                all.extend(from_ints(simd, simd.dot(simd.splat_i32(-5), w, a)));
-            }
-        }
-    }
-    log.push(("dot of all pairs".into(), all));
 }
 
 /// Loads from every address, stores that leave their neighbours alone, and the narrow loads.
@@ -196,6 +183,10 @@ fn stores<S: Simd>(simd: S, draw: &mut Draw, log: &mut Log) {
     log.push(("load_bytes".into(), narrow));
     log.push(("load_words".into(), wide));
     log.push(("load_floats".into(), through));
+    let signed: Vec<i32> = words.iter().map(|&x| x as i32).collect();
+    let ints = S::int_blocks(&signed).iter();
+    let ints = ints.flat_map(|v| from_ints(simd, simd.load_i32(v)));
+    log.push(("load_i32".into(), ints.collect()));
 }
 
 #[inline(always)]
@@ -349,36 +340,219 @@ fn assert_agree(tier: &str, found: &Log, expected: &Log) {
     }
 }
 
-fn portable<const N: usize>() -> Log {
-    let mut log = Log::new();
-    Scalar::<N>.frame::<Every>(&mut log);
-    log.retain(|(_, out)| !out.is_empty());
-    log
-}
-
 #[test]
 fn ops_agree_with_scalar() {
-    let expected = portable::<16>();
+    let expected = portable_log::<16, Every>();
     for isa in Isa::ALL.into_iter().filter(|isa| isa.supported()) {
         let mut log = Log::new();
         simd::run::<Every>(isa, &mut log);
         assert_agree(isa.name(), &log, &expected);
     }
+    check::<toy::Pairs, Every>(&expected);
+}
+
+/// Streams of w, the lower bits that `mask` keeps, and a: random, then every w with every a.
+fn operands(mask: u8) -> [Vec<u32>; 2] {
+    let mut draw = Draw::new(11);
+    let mask = u32::from_le_bytes([mask; 4]);
+    let mut streams = [0, 1].map(|operand| with_edges(&mut draw, &INTS, operand));
+    for w in 0..=255 {
+        for a in 0..=255 {
+            streams[0].push(u32::from_le_bytes([w; 4]));
+            streams[1].push(u32::from_le_bytes([a, 0, a, a]));
+        }
+    }
+    streams[0].iter_mut().for_each(|w| *w &= mask);
+    streams.map(padded)
+}
+
+/// Dot products whose w are codes below 128, then any.
+struct Dots;
+
+impl Work for Dots {
+    type Args<'a> = Log;
+}
+
+impl<S: Dot> Body<S> for Dots {
+    #[inline(always)]
+    fn body(simd: S, log: &mut Log) {
+        for (label, mask) in [("dot", 0x7F), ("dot of any bytes", 0xFF)] {
+            let [w, a] = operands(mask);
+            let mut out = Vec::new();
+            for (w, a) in w.chunks(S::LANES).zip(a.chunks(S::LANES)) {
+                let (mut w, a) = (to_ints(simd, w), to_ints(simd, a));
+                let mut acc = simd.splat_i32(-5);
+                if S::SIGNED && mask == 0xFF {
+                    // q·a = (q − 128)·a + 64·a + 64·a
+                    w = simd.xor(w, simd.splat_i32(0x8080_8080u32 as i32));
+                    let half = simd.splat_quad([64; 4]);
+                    acc = simd.dot(simd.dot(acc, half, a), half, a);
+                }
+                out.extend(from_ints(simd, simd.dot(acc, w, a)));
+            }
+            log.push((label.into(), out));
+        }
+    }
+}
+
+/// Sums in 16 bits: as many nibbles as fit every tier's, then the largest code once.
+struct Shorts;
+
+impl Work for Shorts {
+    type Args<'a> = Log;
+}
+
+impl<S: ShortSums> Body<S> for Shorts {
+    #[inline(always)]
+    fn body(simd: S, log: &mut Log) {
+        for (mask, times) in [(15, 8), (127, 1)] {
+            let [w, a] = operands(mask);
+            for left in [0, 4, 7] {
+                let mut out = Vec::new();
+                for (i, (w, a)) in w.chunks(S::LANES).zip(a.chunks(S::LANES)).enumerate() {
+                    let (w, a) = (to_ints(simd, w), to_ints(simd, a));
+                    let mut sums = simd.no_sums();
+                    for _ in 0..times {
+                        sums = simd.add_products(sums, w, a);
+                    }
+                    let acc: Vec<u32> = (0..S::LANES)
+                        .map(|c| ((i * S::LANES + c) as u32).wrapping_mul(0x10_0001))
+                        .collect();
+                    out.extend(from_ints(simd, simd.settle(to_ints(simd, &acc), sums, left)));
+                }
+                log.push((format!("{times} sums of {mask:#x} << {left}"), out));
+            }
+        }
+    }
+}
+
+/// The operations of the matrix rule, as streams that do not depend on the lane count.
+struct Matrices;
+
+impl Work for Matrices {
+    type Args<'a> = Log;
+}
+
+impl<S: MatrixDot> Body<S> for Matrices {
+    #[inline(always)]
+    fn body(simd: S, log: &mut Log) {
+        let draw = &mut Draw::new(9);
+        let [a, b, c] = [0, 1, 2].map(|operand| with_edges(draw, &INTS, operand));
+        let mut ints = |label: &str, f: &dyn Fn(S::I, S::I, S::I) -> S::I| {
+            let mut out = Vec::new();
+            for i in (0..a.len()).step_by(S::LANES) {
+                let [a, b, c] = [&a, &b, &c].map(|x| to_ints(simd, &x[i..i + S::LANES]));
+                out.extend(from_ints(simd, f(a, b, c)));
+            }
+            log.push((label.into(), out));
+        };
+        for half in 0..2 {
+            ints("zip", &|a, b, _| simd.zip(a, b)[half]);
+            ints("unzip", &|a, b, _| simd.unzip(a, b)[half]);
+            ints("zip and unzip", &|a, b, _| {
+                let [low, high] = simd.zip(a, b);
+                simd.unzip(low, high)[half]
+            });
+        }
+        ints("matrix_dot", &|acc, w, a| simd.matrix_dot(acc, w, a));
+        let octets = [[[1, 2, 3, 4], [5, 6, 7, 8]], [[9, 10, 11, 12], [13, 14, 15, 255]]];
+        ints("splat_octets", &|_, _, _| simd.splat_octets(octets));
+    }
+}
+
+fn portable_log<const N: usize, B>() -> Log
+where
+    B: for<'a> Work<Args<'a> = Log> + Body<Scalar<N>>,
+{
+    let mut log = Log::new();
+    Scalar::<N>.frame::<B>(&mut log);
+    log
+}
+
+/// Runs a body on a tier of this CPU, or does nothing.
+fn check<S: Simd, B>(expected: &Log)
+where
+    B: for<'a> Work<Args<'a> = Log> + Body<S>,
+{
+    if let Some(simd) = S::detect() {
+        let mut log = Log::new();
+        simd.frame::<B>(&mut log);
+        assert_agree(S::ISA.name(), &log, expected);
+    }
+}
+
+#[test]
+fn dot_products_agree_with_scalar() {
+    let expected = portable_log::<16, Dots>();
+    check::<Scalar<3>, Dots>(&expected);
+    check::<toy::Pairs, Dots>(&expected);
+    #[cfg(target_arch = "x86_64")]
+    {
+        check::<simd::avxvnni::AvxVnni, Dots>(&expected);
+        check::<simd::avx512vnni::Avx512Vnni, Dots>(&expected);
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        check::<simd::neondot::NeonDot, Dots>(&expected);
+        check::<simd::neoni8mm::NeonI8mm, Dots>(&expected);
+    }
+}
+
+#[test]
+fn short_sums_agree_with_scalar() {
+    let expected = portable_log::<16, Shorts>();
+    check::<Scalar<5>, Shorts>(&expected);
+    #[cfg(target_arch = "x86_64")]
+    {
+        check::<simd::avx2::Avx2, Shorts>(&expected);
+        check::<simd::avxvnni::AvxVnni, Shorts>(&expected);
+        check::<simd::avx512::Avx512, Shorts>(&expected);
+        check::<simd::avx512vnni::Avx512Vnni, Shorts>(&expected);
+    }
+    #[cfg(target_arch = "aarch64")]
+    check::<simd::neon::Neon, Shorts>(&expected);
+}
+
+/// One block of four lanes by its definition; other tiers and lane counts by that.
+#[test]
+fn matrix_operations_are_what_they_say() {
+    let one = Scalar::<4>;
+    let bytes = |from: u8| -> Vec<u32> {
+        let word = |i: u8| u32::from_le_bytes([0, 1, 2, 3].map(|b| from.wrapping_add(i * 52 + b * 13)));
+        (0..4).map(word).collect()
+    };
+    let (w, a) = (bytes(3), bytes(200));
+    let found = from_ints(
+        one,
+        one.matrix_dot(one.splat_i32(7), to_ints(one, &w), to_ints(one, &a)),
+    );
+    let flat = |x: &[u32]| -> Vec<u8> { x.iter().flat_map(|x| x.to_le_bytes()).collect() };
+    let (w, a) = (flat(&w), flat(&a));
+    for (i, j) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let sum: i32 = (0..8)
+            .map(|e| i32::from(w[8 * i + e]) * i32::from(a[8 * j + e] as i8))
+            .sum();
+        assert_eq!(found[2 * i + j] as i32, 7 + sum, "{i} {j}");
+    }
+    let [a, b] = [[0, 1, 2, 3], [10, 11, 12, 13]];
+    assert_eq!(one.zip(a, b), [[0, 10, 1, 11], [2, 12, 3, 13]]);
+    assert_eq!(one.unzip(a, b), [[0, 2, 10, 12], [1, 3, 11, 13]]);
+    let expected = portable_log::<4, Matrices>();
+    check::<Scalar<12>, Matrices>(&expected);
+    #[cfg(target_arch = "aarch64")]
+    check::<simd::neoni8mm::NeonI8mm, Matrices>(&expected);
 }
 
 #[test]
 fn portable_operations_do_not_depend_on_the_lane_count() {
-    let without_pairs = |mut log: Log| {
-        log.retain(|(label, _)| label != "dot of all pairs");
-        log
-    };
-    let expected = without_pairs(portable::<16>());
+    let expected = portable_log::<16, Every>();
     for (lanes, log) in [
-        (3, portable::<3>()),
-        (4, portable::<4>()),
-        (5, portable::<5>()),
-        (8, portable::<8>()),
+        (3, portable_log::<3, Every>()),
+        (4, portable_log::<4, Every>()),
+        (5, portable_log::<5, Every>()),
+        (8, portable_log::<8, Every>()),
+        (12, portable_log::<12, Every>()),
     ] {
-        assert_agree(&format!("{lanes} lanes"), &without_pairs(log), &expected);
+        assert_agree(&format!("{lanes} lanes"), &log, &expected);
     }
 }

@@ -271,7 +271,7 @@ impl<E: ProcessingElement> Backend for Device<E> {
         self.check(w, &x, mode)?;
         epilogue.check(m, n)?;
         y.check(m, n)?;
-        let blocks = in_blocks(m, |rows| {
+        let blocks = in_blocks(w.rows(m), |rows| {
             let fed = self.feed(w, x, mode, rows.clone())?;
             let (mut sums, mut counters) = (vec![0.0; fed.len() * n], Counters::default());
             self.fold(w, &fed, mode, &mut sums, &mut counters);
@@ -289,7 +289,7 @@ impl<E: ProcessingElement> Backend for Device<E> {
         self.check(w, &x, mode)?;
         Output::F32(y.reborrow()).check(m, n)?;
         let start = y.as_ref();
-        let blocks = in_blocks(m, |rows| {
+        let blocks = in_blocks(w.rows(m), |rows| {
             let fed = self.feed(w, x, mode, rows.clone())?;
             let mut sums = Vec::with_capacity(fed.len() * n);
             rows.clone().for_each(|m| sums.extend_from_slice(start.row(m)));
@@ -306,7 +306,7 @@ impl<E: ProcessingElement> Backend for Device<E> {
         self.check(w, &x, mode)?;
         sums.check(m, shape, mode)?;
         let width = shape.groups * shape.n;
-        let blocks = in_blocks(m, |rows| {
+        let blocks = in_blocks(w.rows(m), |rows| {
             let fed = self.feed(w, x, mode, rows.clone())?;
             let (mut integers, mut counters) = (vec![0; fed.len() * width], Counters::default());
             self.walk(w, &fed, &mut counters, |result| {

@@ -51,6 +51,11 @@ impl DeviceWeights {
         }
     }
 
+    /// How many of M rows there is anything to do for: none where there are no outputs.
+    pub(super) fn rows(&self, m: usize) -> usize {
+        if self.shape.n == 0 { 0 } else { m }
+    }
+
     /// The codes of row `n` at these k.
     pub(super) fn codes(&self, n: usize, k: Range<usize>) -> &[u8] {
         &self.codes[n * self.shape.k..][k]

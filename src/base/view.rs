@@ -114,6 +114,12 @@ impl<'a, T> MatRef<'a, T> {
         &self.data[r * self.stride..][..self.cols]
     }
 
+    /// The slice from element (0, 0) on, with rows `stride` apart.
+    #[cfg(feature = "ndarray")]
+    pub(super) fn data(&self) -> &'a [T] {
+        self.data
+    }
+
     /// `len` rows from row `start` on.
     ///
     /// # Errors

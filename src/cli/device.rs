@@ -1,8 +1,9 @@
 //! A backend with weights prepared for it, as a command line asks for one.
 #![forbid(unsafe_code)]
 
+use mixgemm::kernel::Kernel;
 use mixgemm::{
-    Activations, AnyBackend, Counters, Epilogue, Error, Gemm, Host, Isa, MatMut, MixPe, Mode, Par, Prepared,
+    Activations, AnyBackend, Counters, Epilogue, Error, Gemm, Host, Isa, MatMut, MixPe, Mode, Par, Plan, Prepared,
 };
 use mixgemm::{QuantMatrix, Report, Result, Workspace};
 use std::collections::BTreeMap;
@@ -53,8 +54,28 @@ impl Device {
         })
     }
 
-    /// `Y = epilogue(X · Wᵀ)`. The host works on that many threads of the current pool, and on the calling thread where
-    /// it is one; an emulated device on all threads of the current pool.
+    /// Decides how to multiply. The host works on that many threads of the current pool, and on the calling thread where
+    /// it is one; an emulated device on all threads of the current pool. The host prefers some kernels.
+    pub(crate) fn plan(
+        &self,
+        threads: NonZeroUsize,
+        mode: Mode,
+        prefer: impl Fn(&'static Kernel) -> bool,
+    ) -> Result<Planned<'_>> {
+        match &self.kind {
+            Kind::Host(gemm) => {
+                let par = if threads.get() == 1 {
+                    Par::Seq
+                } else {
+                    Par::Rayon(threads)
+                };
+                Ok(Planned::Host(Box::new(gemm.plan(mode)?.par(par).prefer(prefer))))
+            }
+            Kind::Emulated(backend, prepared) => Ok(Planned::Emulated(backend.as_ref(), prepared, mode)),
+        }
+    }
+
+    /// `Y = epilogue(X · Wᵀ)`, planned for this one product.
     pub(crate) fn run(
         &self,
         workspace: &mut Workspace,
@@ -63,16 +84,28 @@ impl Device {
         epilogue: &Epilogue<'_>,
         y: MatMut<'_, f32>,
     ) -> Result<Report> {
-        match &self.kind {
-            Kind::Host(gemm) => {
-                let par = if threads.get() == 1 {
-                    Par::Seq
-                } else {
-                    Par::Rayon(threads)
-                };
-                gemm.plan(mode)?.par(par).run(workspace, x, epilogue, y.into())
-            }
-            Kind::Emulated(backend, prepared) => backend.run(prepared, x, mode, epilogue, y.into()),
+        self.plan(threads, mode, |_| true)?.run(workspace, x, epilogue, y)
+    }
+}
+
+/// A device with a mode, threads and kernels.
+pub(crate) enum Planned<'a> {
+    Host(Box<Plan>),
+    Emulated(&'a dyn AnyBackend, &'a Prepared, Mode),
+}
+
+impl Planned<'_> {
+    /// `Y = epilogue(X · Wᵀ)`.
+    pub(crate) fn run(
+        &self,
+        workspace: &mut Workspace,
+        x: Activations<'_>,
+        epilogue: &Epilogue<'_>,
+        y: MatMut<'_, f32>,
+    ) -> Result<Report> {
+        match self {
+            Self::Host(plan) => plan.run(workspace, x, epilogue, y.into()),
+            Self::Emulated(backend, prepared, mode) => backend.run(prepared, x, *mode, epilogue, y.into()),
         }
     }
 }

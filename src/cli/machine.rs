@@ -33,6 +33,12 @@ pub(crate) struct Machine {
     pub(crate) arch: &'static str,
     /// Version of this program.
     pub(crate) version: &'static str,
+    /// The compiler that built it.
+    pub(crate) rustc: &'static str,
+    /// The target that it was built for.
+    pub(crate) target: &'static str,
+    /// The commit that it was built from.
+    pub(crate) commit: &'static str,
     /// Whether the program was built without optimisation, which makes every figure meaningless.
     pub(crate) debug_build: bool,
 }
@@ -57,6 +63,9 @@ impl Machine {
             os: format!("{}{kernel}", std::env::consts::OS),
             arch: std::env::consts::ARCH,
             version: env!("CARGO_PKG_VERSION"),
+            rustc: env!("MIXGEMM_RUSTC"),
+            target: env!("MIXGEMM_TARGET"),
+            commit: env!("MIXGEMM_COMMIT"),
             debug_build: cfg!(debug_assertions),
         })
     }
@@ -80,14 +89,15 @@ pub(crate) fn best_isa() -> anyhow::Result<Isa> {
 }
 
 /// The value of the first line `key : value`.
-fn value(info: &str, key: &str) -> Option<String> {
+pub(crate) fn value(info: &str, key: &str) -> Option<String> {
     info.lines()
         .filter_map(|line| line.split_once(':'))
         .find(|(k, _)| k.trim() == key)
         .map(|(_, v)| v.trim().to_owned())
 }
 
-fn first_line(path: &str) -> Option<String> {
+/// The first line of a file of the system.
+pub(crate) fn first_line(path: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     text.lines().next().map(|line| line.trim().to_owned())
 }
@@ -105,7 +115,7 @@ fn last_level_cache() -> Option<u64> {
 }
 
 /// Bytes of a size such as `32768K`.
-fn bytes(size: &str) -> Option<u64> {
+pub(crate) fn bytes(size: &str) -> Option<u64> {
     let unit = size.trim_start_matches(|c: char| c.is_ascii_digit());
     let number: u64 = size[..size.len() - unit.len()].parse().ok()?;
     let shift = match unit {

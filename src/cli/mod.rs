@@ -6,12 +6,15 @@ mod bench;
 mod demo;
 mod destination;
 mod device;
+mod doctor;
+mod drawing;
 mod machine;
 mod matmul;
 mod measure;
 mod progress;
 mod refusal;
 mod saved;
+mod stored;
 mod table;
 mod tensors;
 mod truth;
@@ -44,9 +47,11 @@ enum Command {
     Demo(demo::Args),
     Matmul(Box<matmul::Args>),
     Bench(Box<bench::Args>),
+    Doctor(Box<doctor::Args>),
 }
 
-/// Parses the command line and runs the command. Exit code 0; 1 when `demo` finds bits that differ; 2 for bad input.
+/// Parses the command line and runs the command. Exit code 0; 1 when `demo` or `doctor` finds bits that differ; 2 for
+/// bad input.
 pub(crate) fn main() -> ExitCode {
     let program = match Program::try_parse() {
         Ok(program) => program,
@@ -62,6 +67,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args, program.json, &mut out),
         Command::Matmul(args) => matmul::run(&args, program.json, &mut out),
         Command::Bench(args) => bench::run(&args, program.json, &mut out),
+        Command::Doctor(args) => doctor::run(&args, program.json, &mut out),
     };
     match result.and_then(|code| Ok(out.flush().map(|()| code)?)) {
         Ok(code) => code,

@@ -46,6 +46,11 @@ pub(crate) fn scheme(scheme: &Scheme) -> String {
     format!("{} bit{plural}, {group}, {zero}", scheme.bits)
 }
 
+/// A number of threads in words.
+pub(crate) fn threads(threads: usize) -> String {
+    format!("{threads} thread{}", if threads == 1 { "" } else { "s" })
+}
+
 /// A share.
 pub(crate) fn percent(fraction: f64) -> String {
     format!("{:.1} %", 100.0 * fraction)

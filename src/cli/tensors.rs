@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 
 use crate::cli::arguments::TensorPath;
-use crate::cli::refusal::{refusal, unreadable};
+use crate::cli::refusal::refusal;
+use crate::cli::stored::Stored;
 use anyhow::Result;
-use mixgemm::base::map::Map;
 use mixgemm::{Activations, Element, InputScale, Mat, QuantMatrix, Scheme, bf16, f16};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 
 /// A matrix as it is stored.
 #[derive(Debug)]
@@ -95,7 +95,8 @@ impl Tensor {
 
     /// Reads a matrix.
     pub(crate) fn read(argument: &str, path: &TensorPath) -> Result<Self> {
-        with_tensor(argument, path, |view| Self::new(argument, view))
+        let stored = Stored::read(argument, &path.file, &path.tensor)?;
+        Self::new(argument, &stored.view()?)
     }
 }
 
@@ -105,46 +106,17 @@ fn elements<T, const BYTES: usize>(bytes: &[u8], value: fn([u8; BYTES]) -> T) ->
 
 /// Reads all values of a float tensor of any shape.
 pub(crate) fn read_values(argument: &str, path: &TensorPath) -> Result<Vec<f32>> {
-    with_tensor(argument, path, |view| {
-        let bytes = view.data();
-        match view.dtype() {
-            Dtype::F32 => Ok(elements(bytes, f32::from_le_bytes)),
-            Dtype::F16 => Ok(elements(bytes, |b| f16::from_le_bytes(b).to_f32())),
-            Dtype::BF16 => Ok(elements(bytes, |b| Element::to_f32(bf16::from_le_bytes(b)))),
-            other => Err(refusal(
-                argument,
-                "a tensor of F32, F16 or BF16",
-                format_args!("{other:?}"),
-            )),
-        }
-    })
-}
-
-fn with_tensor<R>(argument: &str, path: &TensorPath, read: impl FnOnce(&TensorView<'_>) -> Result<R>) -> Result<R> {
-    let TensorPath { file, tensor } = path;
-    let map = Map::open(file).map_err(|e| unreadable(argument, "a readable safetensors file", file, &e))?;
-    let tensors = SafeTensors::deserialize(&map).map_err(|e| {
-        let found = format_args!("{} ({e})", file.display()).to_string();
-        refusal(argument, "a whole safetensors file", found)
-    })?;
-    let view = tensors.tensor(tensor).map_err(|_| {
-        refusal(
+    let stored = Stored::read(argument, &path.file, &path.tensor)?;
+    let view = stored.view()?;
+    let bytes = view.data();
+    match view.dtype() {
+        Dtype::F32 => Ok(elements(bytes, f32::from_le_bytes)),
+        Dtype::F16 => Ok(elements(bytes, |b| f16::from_le_bytes(b).to_f32())),
+        Dtype::BF16 => Ok(elements(bytes, |b| Element::to_f32(bf16::from_le_bytes(b)))),
+        other => Err(refusal(
             argument,
-            format_args!("one of the tensors {}", names(&tensors)),
-            format_args!("`{tensor}`"),
-        )
-    })?;
-    read(&view)
-}
-
-/// The first tensor names, sorted.
-fn names(tensors: &SafeTensors<'_>) -> String {
-    const SHOWN: usize = 12;
-    let mut names = tensors.names();
-    names.sort_unstable();
-    let mut list = names[..names.len().min(SHOWN)].join(", ");
-    if names.len() > SHOWN {
-        list += &format!(" and {} more", names.len() - SHOWN);
+            "a tensor of F32, F16 or BF16",
+            format_args!("{other:?}"),
+        )),
     }
-    list
 }

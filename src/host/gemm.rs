@@ -6,31 +6,39 @@ use crate::base::error::Result;
 use crate::base::float::check_environment;
 use crate::base::view::MatMut;
 use crate::epilogue::{Epilogue, Output};
+use crate::host::explain::{Choice, Explanation, Facts};
 use crate::host::parallel::Par;
 use crate::host::walk::{Finish, Job, group_sums, multiply, pack};
-use crate::host::workspace::Workspace;
-use crate::kernel::select::{Selection, select};
+use crate::host::workspace::{Workspace, Workspaces};
+use crate::kernel::Kernel;
+use crate::kernel::select::{Selection, choose, select};
 use crate::pack::weights::PackedWeights;
 use crate::quant::input::{Activations, Mode};
 use crate::simd::cpu::Isa;
+use alloc::sync::Arc;
 
 /// Weights packed for a host. Made by [`Host::prepare`](crate::Host::prepare).
+///
+/// Clones and [plans](Gemm::plan) share the packed bytes, which live as long as any of them.
 #[derive(Debug, Clone)]
 pub struct Gemm {
-    pub(super) weights: PackedWeights,
+    pub(super) weights: Arc<PackedWeights>,
     pub(super) isa: Isa,
+    pub(super) choice: Choice,
     pub(super) par: Par,
+    pub(super) workspaces: Workspaces,
 }
 
 impl Gemm {
     /// `Y = X · Wᵀ`: x is M × K, y is M × N.
     ///
-    /// Allocates a workspace for the call; [`Gemm::run_with`] takes the caller's.
+    /// Borrows one of the host's [workspaces](Gemm::workspaces); [`Gemm::run_with`] takes the caller's.
     ///
     /// # Errors
     /// As [`Backend::run`](crate::Backend::run).
     pub fn run<'a>(&self, x: impl Into<Activations<'a>>, mode: Mode, y: impl Into<Output<'a>>) -> Result<Report> {
-        self.run_with(&mut Workspace::new(), x, mode, &Epilogue::new(), y)
+        self.workspaces
+            .with(|workspace| self.run_with(workspace, x, mode, &Epilogue::new(), y))
     }
 
     /// `Y = epilogue(X · Wᵀ)` in the caller's workspace.
@@ -48,16 +56,17 @@ impl Gemm {
         self.plan(mode)?.run(workspace, x.into(), epilogue, y.into())
     }
 
-    /// Chooses the kernels for a mode once; the plan serves every M.
+    /// Chooses the kernels for a mode once; the plan serves every M and shares the weights. Nothing is allocated.
     ///
     /// # Errors
     /// [`Error::Unsupported`](crate::Error::Unsupported) when the tier has no kernels for these weights.
-    pub fn plan(&self, mode: Mode) -> Result<Plan<'_>> {
+    pub fn plan(&self, mode: Mode) -> Result<Plan> {
         let selection = select(self.isa, self.weights.layout().panel, mode)?;
         Ok(Plan {
-            weights: &self.weights,
+            weights: self.weights.clone(),
             selection,
             isa: self.isa,
+            choice: self.choice,
             par: self.par.clone(),
             mode,
         })
@@ -73,6 +82,12 @@ impl Gemm {
             group: self.weights.group(),
             scheme: *self.weights.scheme(),
         }
+    }
+
+    /// The workspaces of the host that prepared these weights.
+    #[must_use]
+    pub fn workspaces(&self) -> &Workspaces {
+        &self.workspaces
     }
 
     /// The packed weights.
@@ -96,30 +111,35 @@ impl Gemm {
 
 /// A mode, its kernels, a tier and who does the work: decided once, run often.
 ///
+/// A plan shares the weights of the [`Gemm`] that made it and borrows nothing, so a layer of a model owns its plan:
+///
 /// ```
-/// use mixgemm::{Epilogue, Host, Isa, Mat, Mode, Par, QuantMatrix, Scheme, Workspace};
+/// use mixgemm::{Epilogue, Host, Isa, Mat, Mode, Par, Plan, QuantMatrix, Scheme, Workspace};
 /// let w = QuantMatrix::quantize(Mat::from_fn(64, 32, |n, k| (n * k % 7) as f32 - 3.0).view(), Scheme::int(4))?;
-/// let gemm = Host::new().prepare(&w)?;
-/// let fast = gemm.plan(Mode::A8)?;
-/// let portable = gemm.plan(Mode::A8)?.par(Par::Seq).isa(Isa::Scalar)?;
+/// struct Layer {
+///     plan: Plan,
+/// }
+/// let layer = Layer { plan: Host::new().prepare(&w)?.plan(Mode::A8)? };
+/// let portable = layer.plan.clone().par(Par::Seq).isa(Isa::Scalar)?;
 /// let mut workspace = Workspace::new();
 /// let x = Mat::from_fn(3, 32, |m, k| (m + k) as f32);
 /// let (mut y, mut z) = (Mat::<f32>::zeros(3, 64), Mat::<f32>::zeros(3, 64));
-/// fast.run(&mut workspace, x.view().into(), &Epilogue::new(), y.view_mut().into())?;
+/// layer.plan.run(&mut workspace, x.view().into(), &Epilogue::new(), y.view_mut().into())?;
 /// portable.run(&mut workspace, x.view().into(), &Epilogue::new(), z.view_mut().into())?;
 /// assert_eq!(y, z); // the same bits
 /// # Ok::<(), mixgemm::Error>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct Plan<'w> {
-    weights: &'w PackedWeights,
+pub struct Plan {
+    weights: Arc<PackedWeights>,
     selection: Selection,
     isa: Isa,
+    choice: Choice,
     par: Par,
     mode: Mode,
 }
 
-impl Plan<'_> {
+impl Plan {
     /// Another tier for this plan.
     ///
     /// # Errors
@@ -128,8 +148,18 @@ impl Plan<'_> {
         Ok(Self {
             selection: select(isa, self.weights.layout().panel, self.mode)?,
             isa,
+            choice: Choice::Asked,
             ..self
         })
+    }
+
+    /// Prefers some kernels to others, for measurements. Others are taken only where no preferred one fits: for rows
+    /// that are left below the lowest preferred tile, and for slice counts that no preferred kernel has.
+    #[must_use]
+    pub fn prefer(mut self, kernels: impl Fn(&'static Kernel) -> bool) -> Self {
+        let chosen = choose(self.isa, self.weights.layout().panel, self.mode, kernels);
+        self.selection = chosen.unwrap_or(self.selection);
+        self
     }
 
     /// Someone else to do the work.
@@ -141,19 +171,30 @@ impl Plan<'_> {
     /// The kernel that most of the work of an M-row product is done by; any when M = 0.
     #[must_use]
     pub fn kernel(&self, m: usize) -> &'static str {
-        let slices = match self.mode {
-            Mode::A16 => 2,
-            Mode::Exact => 3,
-            _ => 1,
+        self.selection
+            .kernel(self.selection.height(m), self.selection.usual())
+            .name()
+    }
+
+    /// What a product with `m` rows does, and why.
+    #[must_use]
+    pub fn explain(&self, m: usize) -> Explanation {
+        let facts = Facts {
+            weights: &self.weights,
+            selection: &self.selection,
+            isa: self.isa,
+            choice: self.choice,
+            mode: self.mode,
+            threads: self.par.threads(),
         };
-        self.selection.kernel(self.selection.height(m), slices).name()
+        Explanation::new(&facts, m)
     }
 
     fn job<'a>(&'a self, x: Activations<'a>) -> Result<Job<'a>> {
         check_environment()?;
         x.check(self.mode, self.weights.k(), self.weights.scheme())?;
         Ok(Job {
-            weights: self.weights,
+            weights: &self.weights,
             selection: &self.selection,
             isa: self.isa,
             x,
@@ -190,12 +231,13 @@ impl Plan<'_> {
         if m == 0 || self.weights.n() == 0 {
             return Ok(self.report(x));
         }
-        let tiles = pack(&job, workspace, &self.par)?;
+        let team = self.par.team();
+        let tiles = pack(&job, workspace, team)?;
         let finish = Finish::Epilogue(epilogue);
         match y {
-            Output::F32(y) => multiply(&job, (workspace, tiles), &self.par, finish, y)?,
-            Output::F16(y) => multiply(&job, (workspace, tiles), &self.par, finish, y)?,
-            Output::Bf16(y) => multiply(&job, (workspace, tiles), &self.par, finish, y)?,
+            Output::F32(y) => multiply(&job, (workspace, tiles), team, finish, y)?,
+            Output::F16(y) => multiply(&job, (workspace, tiles), team, finish, y)?,
+            Output::Bf16(y) => multiply(&job, (workspace, tiles), team, finish, y)?,
         }
         Ok(self.report(x))
     }
@@ -210,8 +252,9 @@ impl Plan<'_> {
         if x.shape().0 == 0 || self.weights.n() == 0 {
             return Ok(self.report(x));
         }
-        let tiles = pack(&job, workspace, &self.par)?;
-        multiply(&job, (workspace, tiles), &self.par, Finish::Continue, y)?;
+        let team = self.par.team();
+        let tiles = pack(&job, workspace, team)?;
+        multiply(&job, (workspace, tiles), team, Finish::Continue, y)?;
         Ok(self.report(x))
     }
 
@@ -229,7 +272,10 @@ impl Plan<'_> {
             scheme: *self.weights.scheme(),
         };
         sums.check(x.shape().0, &shape, self.mode)?;
-        let tiles = pack(&job, workspace, &self.par)?;
+        if x.shape().0 == 0 || self.weights.n() == 0 {
+            return Ok(self.report(x));
+        }
+        let tiles = pack(&job, workspace, self.par.team())?;
         match sums {
             GroupSums::I32(sums) => group_sums(&job, (workspace, tiles), sums),
             GroupSums::I64(sums) => group_sums(&job, (workspace, tiles), sums),

@@ -1,25 +1,31 @@
 //! Floor 5: fast host execution: kernels chosen for this CPU, walked over panels and tiles, by one or many threads.
 #![forbid(unsafe_code)]
 
+pub mod explain;
 pub mod gemm;
 pub mod parallel;
 mod tile;
 mod walk;
+pub mod width;
 pub mod workspace;
 
 use crate::backend::{Backend, Capabilities, GroupSums, Report};
 use crate::base::error::{Error, Result};
 use crate::base::view::MatMut;
 use crate::epilogue::{Epilogue, Output};
+use crate::host::explain::Choice;
 use crate::host::gemm::Gemm;
 use crate::host::parallel::Par;
-use crate::host::workspace::Workspace;
+use crate::host::workspace::Workspaces;
+use crate::kernel::catalogue;
 use crate::pack::layout::PanelLayout;
 use crate::pack::weights::PackedWeights;
 use crate::quant::input::{Activations, Mode};
 use crate::quant::matrix::QuantMatrix;
 use crate::simd::cpu;
 use crate::simd::cpu::Isa;
+use alloc::format;
+use alloc::sync::Arc;
 
 /// The backend that multiplies on this CPU.
 ///
@@ -38,7 +44,9 @@ use crate::simd::cpu::Isa;
 #[derive(Debug, Clone)]
 pub struct Host {
     isa: Result<Isa>,
+    choice: Choice,
     par: Par,
+    workspaces: Workspaces,
 }
 
 impl Default for Host {
@@ -55,7 +63,14 @@ impl Host {
         let isa = cpu::cap_from_environment()
             .map(Isa::best)
             .map_err(|found| Error::value("MIXGEMM_ISA", Isa::names(), found));
-        Self { isa, par: Par::Seq }
+        let fastest = isa.as_ref().is_ok_and(|&isa| isa == Isa::best(None));
+        let choice = if fastest { Choice::Fastest } else { Choice::Capped };
+        Self {
+            isa,
+            choice,
+            par: Par::Seq,
+            workspaces: Workspaces::default(),
+        }
     }
 
     /// A tier of the caller's choice.
@@ -66,7 +81,11 @@ impl Host {
         if !isa.supported() {
             return Err(Error::unsupported("isa", "a tier of this CPU", isa.name()));
         }
-        Ok(Self { isa: Ok(isa), ..self })
+        Ok(Self {
+            isa: Ok(isa),
+            choice: Choice::Asked,
+            ..self
+        })
     }
 
     /// Who does the work.
@@ -90,9 +109,11 @@ impl Host {
     pub fn prepare_as(&self, weights: &QuantMatrix, layout: PanelLayout) -> Result<Gemm> {
         let isa = self.isa.clone()?;
         Ok(Gemm {
-            weights: PackedWeights::pack(weights, layout)?,
+            weights: Arc::new(PackedWeights::pack(weights, layout)?),
             isa,
+            choice: self.choice,
             par: self.par.clone(),
+            workspaces: self.workspaces.clone(),
         })
     }
 }
@@ -117,28 +138,25 @@ impl Backend for Host {
     }
 
     fn prepare(&self, weights: &QuantMatrix) -> Result<Gemm> {
-        self.prepare_as(
-            weights,
-            PanelLayout {
-                lanes: 16,
-                bits: weights.scheme().bits,
-            },
-        )
+        let isa = self.isa.clone()?;
+        let bits = weights.scheme().bits;
+        let layout = catalogue::layout(isa, bits)
+            .ok_or_else(|| Error::unsupported("bits", format!("a width with kernels on {isa}"), format!("{bits}")))?;
+        self.prepare_as(weights, layout)
     }
 
     fn run(&self, w: &Gemm, x: Activations<'_>, mode: Mode, e: &Epilogue<'_>, y: Output<'_>) -> Result<Report> {
-        w.plan(mode)?.par(self.par.clone()).run(&mut Workspace::new(), x, e, y)
+        let plan = w.plan(mode)?.par(self.par.clone());
+        self.workspaces.with(|workspace| plan.run(workspace, x, e, y))
     }
 
     fn accumulate(&self, w: &Gemm, x: Activations<'_>, mode: Mode, y: MatMut<'_, f32>) -> Result<Report> {
-        w.plan(mode)?
-            .par(self.par.clone())
-            .accumulate(&mut Workspace::new(), x, y)
+        let plan = w.plan(mode)?.par(self.par.clone());
+        self.workspaces.with(|workspace| plan.accumulate(workspace, x, y))
     }
 
     fn group_sums(&self, w: &Gemm, x: Activations<'_>, mode: Mode, sums: GroupSums<'_>) -> Result<Report> {
-        w.plan(mode)?
-            .par(self.par.clone())
-            .group_sums(&mut Workspace::new(), x, sums)
+        let plan = w.plan(mode)?.par(self.par.clone());
+        self.workspaces.with(|workspace| plan.group_sums(workspace, x, sums))
     }
 }

@@ -4,11 +4,14 @@
 
 use crate::base::float::fma;
 use crate::host::walk::Job;
+use crate::host::width::Width;
 use crate::host::workspace::RawSums;
 use crate::host::workspace::Scratch;
+use crate::kernel::select::Tally;
+use crate::kernel::wide::WideArgs;
 use crate::kernel::{FoldKind, Kernel, TileArgs, TileOut};
 use crate::pack::activations::LhsTile;
-use crate::pack::layout::unit;
+use crate::pack::layout::{PANEL_VECTORS, ZeroLayout, unit};
 use crate::quant::input::Mode;
 use crate::quant::scheme::ZeroPoint;
 use core::ops::Range;
@@ -19,6 +22,7 @@ pub(super) struct TileRun<'a> {
     y: &'a mut [f32],
     rows: usize,
     raw: &'a mut RawSums,
+    tally: &'a mut Tally,
     nr: usize,
 }
 
@@ -35,6 +39,7 @@ impl<'a> TileRun<'a> {
             y,
             rows,
             raw: &mut scratch.raw,
+            tally: &mut scratch.tally,
             nr,
         }
     }
@@ -43,17 +48,6 @@ impl<'a> TileRun<'a> {
     pub(super) fn row(&mut self, p: usize, r: usize) -> &mut [f32] {
         &mut self.y[(p * self.rows + r) * self.nr..][..self.nr]
     }
-}
-
-/// How a group's integers are folded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Width {
-    /// In the kernel, in 32 bits.
-    Narrow,
-    /// In the kernel, in f64.
-    Wide,
-    /// From raw sums, in wide integers.
-    Raw,
 }
 
 /// The product of one tile and a run of panels of equal width.
@@ -73,17 +67,9 @@ impl Product<'_> {
         }
     }
 
-    /// How groups of this many slices are folded; see [`fold`](crate::kernel::fold).
+    /// How groups of this many slices are folded.
     fn width(&self, slices: usize) -> Width {
-        let weight = (self.job.weights.group() as u128) << self.job.weights.scheme().bits;
-        let fits = weight * 128 < 1 << 31;
-        match slices {
-            1 if fits => Width::Narrow,
-            2..=4 if weight * 32_896 < (1 << 31) - (1 << 16) => Width::Narrow,
-            2..=3 if fits => Width::Wide,
-            4 if fits && weight < 1 << 22 => Width::Wide,
-            _ => Width::Raw,
-        }
+        Width::of(self.job.weights.group(), self.job.weights.scheme().bits, slices)
     }
 
     /// Continues the tiles of y over all groups.
@@ -99,7 +85,7 @@ impl Product<'_> {
                 panels: first..first + step,
                 ..*self
             };
-            product.fold_panels(y, run.raw);
+            product.fold_panels(y, run.raw, run.tally);
         }
     }
 
@@ -108,20 +94,27 @@ impl Product<'_> {
         let groups = &self.tile.groups;
         groups.first().is_some_and(|g| {
             let kernel = self.job.selection.kernel(self.tile.rows, g.slices);
-            self.width(g.slices) != Width::Raw && kernel.mr == self.tile.rows && self.run_end(0) == groups.len()
+            self.width(g.slices) == Width::Narrow && kernel.mr == self.tile.rows && self.run_end(0) == groups.len()
         })
     }
 
     #[inline(always)]
-    fn fold_panels(&self, y: &mut [f32], raw: &mut RawSums) {
+    fn fold_panels(&self, y: &mut [f32], raw: &mut RawSums, tally: &mut Tally) {
         let groups = &self.tile.groups;
         let mut g = 0;
         while g < groups.len() {
             let slices = groups[g].slices;
-            if self.width(slices) == Width::Raw {
-                self.fold_raw(y, raw, g);
-                g += 1;
-                continue;
+            match self.width(slices) {
+                Width::Narrow => {}
+                width => {
+                    if width == Width::Wide {
+                        self.fold_wide(y, (raw, tally), g);
+                    } else {
+                        self.fold_raw(y, (raw, tally), g);
+                    }
+                    g += 1;
+                    continue;
+                }
             }
             let end = self.run_end(g);
             let kernel = self.job.selection.kernel(self.tile.rows, slices);
@@ -129,6 +122,7 @@ impl Product<'_> {
             for (sub, y) in y.chunks_exact_mut(len).enumerate() {
                 kernel.run(&mut self.args(kernel, sub, g..end, TileOut::Fold(y)));
             }
+            self.count(tally, kernel, slices);
             g = end;
         }
     }
@@ -151,27 +145,31 @@ impl Product<'_> {
     fn args<'b>(&'b self, kernel: &Kernel, sub: usize, groups: Range<usize>, out: TileOut<'b>) -> TileArgs<'b> {
         let (weights, tile) = (self.job.weights, self.tile);
         let layout = weights.layout();
-        let (bytes, vectors) = (weights.panels(self.panels.clone()), layout.vectors(self.panels.start));
+        let bytes = weights.panels(self.panels.clone());
         let (entry, units) = (tile.groups[groups.start], layout.group_units(groups.start));
         let lhs_rows = kernel.mr * kernel.slices;
+        // Slices that are multiplied one by one are not folded by the kernel.
+        let first_row = if kernel.slices == entry.slices {
+            sub * kernel.mr
+        } else {
+            0
+        };
         let sub_bytes = units * unit(layout.panel.bits) * lhs_rows;
-        let factor = groups.start * tile.rows + sub * kernel.mr;
+        let factor = groups.start * tile.rows + first_row;
         TileArgs {
             panels: self.panels.len(),
-            panel_bytes: layout.panel_bytes(vectors),
+            panel_bytes: layout.panel_bytes(),
             groups: groups.len(),
             units,
-            records: &bytes[layout.first_record(vectors) + groups.start * layout.record_bytes(vectors)..],
-            record_bytes: layout.record_bytes(vectors),
-            zeros: &bytes[groups.start * vectors * layout.zero_bytes()..],
-            vectors,
-            wide: self.width(kernel.slices) == Width::Wide,
+            records: &bytes[layout.first_record() + groups.start * layout.record_bytes()..],
+            record_bytes: layout.record_bytes(),
+            zeros: &bytes[groups.start * PANEL_VECTORS * layout.zero_bytes()..],
             scale: layout.scale,
             zero: layout.zero,
             sign_only: weights.scheme().is_sign_only(),
             lhs: &tile.bytes[entry.offset + sub * sub_bytes..],
-            lhs_bytes: units * unit(layout.panel.bits) * tile.rows * kernel.slices,
-            bias: (&tile.bias[entry.bias + sub * lhs_rows..], tile.rows * kernel.slices),
+            lhs_bytes: units * unit(layout.panel.bits) * tile.rows * entry.slices,
+            bias: (&tile.bias[entry.bias + sub * lhs_rows..], tile.rows * entry.slices),
             factor: (&tile.factor[factor..], tile.rows),
             negative_sum: &tile.negative_sum[factor..],
             fold: self.fold_kind(),
@@ -179,15 +177,23 @@ impl Product<'_> {
         }
     }
 
+    /// Notes that the kernel was called for every sub-tile.
+    fn count(&self, tally: &mut Tally, kernel: &Kernel, slices: usize) {
+        let (selection, rows) = (self.job.selection, self.tile.rows);
+        selection.count(tally, rows, slices, rows * slices / (kernel.mr * kernel.slices));
+    }
+
     /// Forms the raw sums of group `g`, and finds the integer zero points of the panel's columns there.
-    fn form_raw(&self, raw: &mut RawSums, g: usize) {
+    fn form_raw(&self, (raw, tally): (&mut RawSums, &mut Tally), g: usize) {
         let weights = self.job.weights;
-        let kernel = self.job.selection.kernel(self.tile.rows, self.tile.groups[g].slices);
+        let slices = self.tile.groups[g].slices;
+        let kernel = self.job.selection.kernel(self.tile.rows, slices);
         let (nr, len) = (kernel.nr(), kernel.mr * kernel.slices * kernel.nr());
-        raw.sums.resize(self.tile.rows / kernel.mr * len, 0);
+        raw.sums.resize(self.tile.rows * self.tile.groups[g].slices * nr, 0);
         for (sub, sums) in raw.sums.chunks_exact_mut(len).enumerate() {
             kernel.run(&mut self.args(kernel, sub, g..g + 1, TileOut::Raw(sums)));
         }
+        self.count(tally, kernel, slices);
         let columns = self.panels.start * nr..(self.panels.end * nr).min(weights.n());
         raw.zeros.clear();
         raw.zeros.extend(columns.map(|n| i64::from(weights.zero_int(n, g))));
@@ -212,11 +218,39 @@ impl Product<'_> {
         }
     }
 
+    /// Continues y over group `g` in f64.
+    #[cold]
+    #[inline(never)]
+    fn fold_wide(&self, y: &mut [f32], (raw, tally): (&mut RawSums, &mut Tally), g: usize) {
+        let slices = self.tile.groups[g].slices;
+        let kernel = self.job.selection.kernel(self.tile.rows, slices);
+        self.count(tally, kernel, slices);
+        let (rows, sums) = (kernel.mr * kernel.nr(), kernel.mr * kernel.slices * kernel.nr());
+        raw.sums.resize(sums, 0);
+        for (sub, y) in y.chunks_exact_mut(rows).enumerate() {
+            kernel.run(&mut self.args(kernel, sub, g..g + 1, TileOut::Sums(&mut raw.sums)));
+            let args = self.args(kernel, sub, g..g + 1, TileOut::Fold(&mut []));
+            let max = (1u32 << self.job.weights.scheme().bits) as f32;
+            kernel.fold_wide(&mut WideArgs {
+                sums: &raw.sums,
+                slices: kernel.slices,
+                y,
+                rows: kernel.mr,
+                scale: args.scale,
+                scales: args.records,
+                zeros: (args.zero == ZeroLayout::Float).then_some((args.zeros, max)),
+                factor: args.factor.0,
+                negative_sum: args.negative_sum,
+                fold: args.fold,
+            });
+        }
+    }
+
     /// Continues y over group `g` from raw sums.
     #[cold]
     #[inline(never)]
-    fn fold_raw(&self, y: &mut [f32], raw: &mut RawSums, g: usize) {
-        self.form_raw(raw, g);
+    fn fold_raw(&self, y: &mut [f32], (raw, tally): (&mut RawSums, &mut Tally), g: usize) {
+        self.form_raw((raw, tally), g);
         let (weights, fold) = (self.job.weights, self.fold_kind());
         let nr = weights.layout().panel.nr();
         for c in 0..raw.zeros.len() {
@@ -246,10 +280,11 @@ impl Product<'_> {
     }
 
     /// Hands `D − z0·B` of every (row, group, column) to `set`; in `exact` in units of 2^-24.
-    pub(super) fn sums(&self, raw: &mut RawSums, mut set: impl FnMut(usize, usize, usize, i64)) {
+    pub(super) fn sums(&self, scratch: &mut Scratch, mut set: impl FnMut(usize, usize, usize, i64)) {
+        let Scratch { raw, tally, .. } = scratch;
         let first = self.panels.start * self.job.weights.layout().panel.nr();
         for g in 0..self.tile.groups.len() {
-            self.form_raw(raw, g);
+            self.form_raw((raw, tally), g);
             for r in 0..self.tile.rows {
                 let shift = match self.job.mode {
                     // The factor is 2^(shift − 24).

@@ -7,20 +7,19 @@ use crate::base::error::Result;
 use crate::base::float::{Element, check_environment};
 use crate::base::view::MatMut;
 use crate::epilogue::Epilogue;
-use crate::host::parallel::Par;
+use crate::host::parallel::Team;
 use crate::host::tile::{Product, TileRun};
 use crate::host::workspace::{Scratch, Workspace};
 use crate::kernel::select::Selection;
 use crate::pack::activations::{LhsTile, MAX_SLICES, PackArgs, PackTile, TileSpec};
-use crate::pack::layout::PANEL_VECTORS;
-use crate::pack::layout::unit;
+use crate::pack::layout::{WeightLayout, unit};
 use crate::pack::weights::PackedWeights;
 use crate::quant::input::{Activations, Mode};
 use crate::quant::scheme::ZeroPoint;
 use crate::reference::{non_finite_sum, weight_sign};
 use crate::simd;
 use crate::simd::cpu::Isa;
-use crate::simd::isa::{Body, Simd};
+use crate::simd::isa::{Body, Simd, Work};
 
 /// Below this many activations, packing is not worth a hand-off to other threads.
 const PACK_ALONE: usize = 32 * 1024;
@@ -45,16 +44,14 @@ pub(super) enum Finish<'a> {
 }
 
 /// Cuts M into tiles and packs their rows; gives the number of tiles, which are the workspace's first.
-pub(super) fn pack(job: &Job<'_>, workspace: &mut Workspace, par: &Par) -> Result<usize> {
+pub(super) fn pack(job: &Job<'_>, workspace: &mut Workspace, team: Team<'_>) -> Result<usize> {
     let (m, k) = job.x.shape();
-    let (mut first, mut count) = (0, 0);
-    while first < m {
-        let rows = job.selection.height(m - first);
+    let mut count = 0;
+    for (first, rows) in job.selection.tiles(m) {
         if workspace.tiles.len() == count {
             workspace.tiles.push(LhsTile::default());
         }
         (workspace.tiles[count].first, workspace.tiles[count].rows) = (first, rows);
-        first += rows;
         count += 1;
     }
     let (panel, scheme) = (job.weights.layout().panel, job.weights.scheme());
@@ -64,7 +61,7 @@ pub(super) fn pack(job: &Job<'_>, workspace: &mut Workspace, par: &Par) -> Resul
         k,
         group: job.weights.group().max(1),
         zero: symmetric.then(|| 1 << (scheme.bits - 1)),
-        sub_rows: [0; MAX_SLICES + 1],
+        lhs_rows: [0; MAX_SLICES + 1],
     };
     let claims = Claims::new(&mut workspace.tiles[..count]);
     let worker = |_| {
@@ -72,7 +69,7 @@ pub(super) fn pack(job: &Job<'_>, workspace: &mut Workspace, par: &Par) -> Resul
             tile.refused = check_environment().err();
             if tile.refused.is_none() {
                 let spec = TileSpec {
-                    sub_rows: job.selection.sub_rows(tile.rows),
+                    lhs_rows: job.selection.lhs_rows(tile.rows),
                     ..spec
                 };
                 simd::run::<PackTile>(
@@ -88,7 +85,7 @@ pub(super) fn pack(job: &Job<'_>, workspace: &mut Workspace, par: &Par) -> Resul
         }
     };
     let tasks = if m * k <= PACK_ALONE { 1 } else { count };
-    par.run(tasks, &worker);
+    team.run(tasks, &worker);
     match workspace.tiles[..count].iter().find_map(|tile| tile.refused.clone()) {
         Some(error) => Err(error),
         None => Ok(count),
@@ -102,16 +99,20 @@ fn tiles_in(tiles: &[LhsTile], rows: core::ops::Range<usize>) -> &[LhsTile] {
     &tiles[start..end]
 }
 
-/// Rows and columns of the rectangles that threads claim.
-fn rectangle(job: &Job<'_>, tiles: &[LhsTile], threads: usize) -> (usize, usize) {
-    let nr = job.weights.layout().panel.nr();
-    let (m, panels) = (job.x.shape().0, job.weights.layout().panels().max(1));
-    let height = tiles.first().map_or(1, |t| t.rows);
+/// Rows and columns of the rectangles that threads claim from an output of `m` rows, which are so many tiles.
+pub(super) fn rectangle(
+    layout: &WeightLayout,
+    selection: &Selection,
+    (m, tiles): (usize, usize),
+    threads: usize,
+) -> (usize, usize) {
+    let panels = layout.panels().max(1);
+    let height = selection.height(m);
     // Four claims a thread even out threads of unequal speed; long runs of panels keep a thread on one stream of weights.
     let claims = 4 * threads;
-    let run = if tiles.len() <= 2 { panels.div_ceil(claims) } else { 1 };
+    let run = if tiles <= 2 { panels.div_ceil(claims) } else { 1 };
     let blocks = claims.div_ceil(panels).clamp(1, m.div_ceil(height).max(1));
-    (m.div_ceil(blocks).next_multiple_of(height), run * nr)
+    (m.div_ceil(blocks).next_multiple_of(height), run * layout.panel.nr())
 }
 
 /// Writes the integers of every (row, group, column) into the rows `m·G + g` of a matrix with N columns.
@@ -130,29 +131,31 @@ pub(super) fn group_sums<T: Copy + TryFrom<i64>>(
                 tile,
                 panels: panel..panel + 1,
             };
-            product.sums(&mut scratch[0].raw, |r, g, column, sum| {
+            product.sums(&mut scratch[0], |r, g, column, sum| {
                 if let Ok(sum) = T::try_from(sum) {
                     sums[((tile.first + r) * groups + g) * n + column] = sum;
                 }
             });
         }
     }
+    job.selection.record(&mut scratch[0].tally);
 }
 
 /// Multiplies packed activations into `y`. Fails when a worker's float environment is not the default.
 pub(super) fn multiply<T: Element>(
     job: &Job<'_>,
     (workspace, tiles): (&mut Workspace, usize),
-    par: &Par,
+    team: Team<'_>,
     finish: Finish<'_>,
     y: MatMut<'_, T>,
 ) -> Result<()> {
     let Workspace { tiles: all, scratch } = workspace;
     let tiles = &all[..tiles];
-    let (rows, cols) = rectangle(job, tiles, par.threads());
+    let counts = (job.x.shape().0, tiles.len());
+    let (rows, cols) = rectangle(job.weights.layout(), job.selection, counts, team.threads());
     let grid = TileGrid::new(y, rows, cols);
-    if scratch.len() < par.threads() {
-        scratch.resize_with(par.threads(), Scratch::default);
+    if scratch.len() < team.threads() {
+        scratch.resize_with(team.threads(), Scratch::default);
     }
     let (most, nr) = (tiles.iter().map(|t| t.rows).max(), job.weights.layout().panel.nr());
     for scratch in scratch.iter_mut() {
@@ -169,8 +172,9 @@ pub(super) fn multiply<T: Element>(
             let tiles = tiles_in(tiles, rectangle.rows());
             simd::run::<Rectangle<T>>(job.isa, &mut (job, tiles, finish, scratch, &mut rectangle));
         }
+        job.selection.record(&mut scratch.tally);
     };
-    par.run(par.threads(), &worker);
+    team.run(team.threads(), &worker);
     scratch
         .iter()
         .find_map(|scratch| scratch.refused.clone())
@@ -180,7 +184,7 @@ pub(super) fn multiply<T: Element>(
 /// One rectangle of the output; compiled for every tier for the sake of its epilogue.
 struct Rectangle<T>(core::marker::PhantomData<T>);
 
-impl<T: Element> Body for Rectangle<T> {
+impl<T: Element> Work for Rectangle<T> {
     type Args<'a> = (
         &'a Job<'a>,
         &'a [LhsTile],
@@ -188,20 +192,20 @@ impl<T: Element> Body for Rectangle<T> {
         &'a mut Scratch,
         &'a mut TileMut<'a, T>,
     );
+}
 
+impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
     #[inline(always)]
-    fn body<S: Simd>(simd: S, (job, tiles, finish, scratch, out): &mut Self::Args<'_>) {
+    fn body(simd: S, (job, tiles, finish, scratch, out): &mut Self::Args<'_>) {
         let layout = job.weights.layout();
         let nr = layout.panel.nr();
         let cols = out.cols();
         let last = cols.end.div_ceil(nr);
         let mut first = cols.start / nr;
         while first < last {
-            // A single tile streams through runs of full panels; several tiles share one panel while it is in cache.
-            let full = (first..last)
-                .take_while(|&p| layout.vectors(p) == PANEL_VECTORS)
-                .count();
-            let panels = first..first + if tiles.len() == 1 { full.clamp(1, RUN) } else { 1 };
+            // A single tile streams through runs of panels; several tiles share one panel while it is in cache.
+            let run = if tiles.len() == 1 { (last - first).min(RUN) } else { 1 };
+            let panels = first..first + run;
             for tile in tiles.iter() {
                 let mut run = TileRun::new(scratch, panels.len(), tile.rows, nr);
                 // The rows of the output lie far apart; their lines arrive while the kernel works.

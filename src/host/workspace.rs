@@ -2,11 +2,35 @@
 #![forbid(unsafe_code)]
 
 use crate::base::error::Error;
+use crate::kernel::select::Tally;
 use crate::pack::activations::{LhsTile, MAX_SLICES};
+#[cfg(feature = "std")]
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
+#[cfg(feature = "std")]
+use std::sync::{Mutex, PoisonError};
 
 /// Buffers that a product needs beside its operands. They grow to the largest product seen and are reused: from the
 /// second product of a shape on, nothing is allocated.
+///
+/// A workspace belongs to no matrix. Products that follow each other share one, whatever their shapes and modes; products
+/// that run at the same time need one each. [`Workspaces`] hands them out where neither is convenient.
+///
+/// ```
+/// use mixgemm::{Epilogue, Host, Mat, Mode, QuantMatrix, Scheme, Workspace};
+/// let weights = |n, k| QuantMatrix::quantize(Mat::from_fn(n, k, |n, k| (n * k % 7) as f32 - 3.0).view(), Scheme::int(4));
+/// let host = Host::new();
+/// let (up, down) = (host.prepare(&weights(96, 32)?)?, host.prepare(&weights(32, 96)?)?);
+/// let (up, down) = (up.plan(Mode::A8)?, down.plan(Mode::A16)?);
+/// let mut workspace = Workspace::new();
+/// let (mut x, mut wide) = (Mat::<f32>::from_fn(1, 32, |_, k| k as f32), Mat::<f32>::zeros(1, 96));
+/// for _token in 0..2 {
+///     up.run(&mut workspace, x.view().into(), &Epilogue::new(), wide.view_mut().into())?;
+///     down.run(&mut workspace, wide.view().into(), &Epilogue::new(), x.view_mut().into())?;
+/// }
+/// # Ok::<(), mixgemm::Error>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Workspace {
     /// Packed activations, tile by tile.
@@ -22,6 +46,8 @@ pub(super) struct Scratch {
     pub(super) y: Vec<f32>,
     /// Raw sums of one group.
     pub(super) raw: RawSums,
+    /// Calls of kernels.
+    pub(super) tally: Tally,
     /// Why the thread refused to work.
     pub(super) refused: Option<Error>,
 }
@@ -56,5 +82,52 @@ impl Workspace {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+}
+
+/// Workspaces for callers that keep none of their own: a call borrows one for its time, and clones share them.
+///
+/// A [`Host`](crate::Host) has one set, and so have all weights it prepares: there are as many workspaces as calls that ran
+/// at the same time, not as many as layers, each as large as its largest product, and they live as long as the host or
+/// any of its weights. No lock is held while a product runs. Without the feature `std` every call gets a new workspace.
+#[derive(Clone, Default)]
+pub struct Workspaces {
+    #[cfg(feature = "std")]
+    idle: Arc<Mutex<Vec<Workspace>>>,
+}
+
+impl Workspaces {
+    /// Lends a workspace that nobody else has.
+    pub fn with<R>(&self, work: impl FnOnce(&mut Workspace) -> R) -> R {
+        let mut workspace = self.take();
+        let result = work(&mut workspace);
+        self.put_back(workspace);
+        result
+    }
+
+    #[cfg(feature = "std")]
+    fn take(&self) -> Workspace {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.pop().unwrap_or_default()
+    }
+
+    #[cfg(feature = "std")]
+    fn put_back(&self, workspace: Workspace) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push(workspace);
+    }
+
+    #[cfg(not(feature = "std"))]
+    fn take(&self) -> Workspace {
+        Workspace::new()
+    }
+
+    #[cfg(not(feature = "std"))]
+    fn put_back(&self, _: Workspace) {}
+}
+
+impl fmt::Debug for Workspaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Workspaces")
     }
 }

@@ -6,15 +6,25 @@
 #![forbid(unsafe_code)]
 
 use crate::kernel::name::Name;
-use crate::kernel::sweep::Direct;
-use crate::kernel::{Family, Kernel, enter};
+use crate::kernel::rule::Rule;
+use crate::kernel::rule::direct::Direct;
+#[cfg(any(test, feature = "testing", target_arch = "aarch64"))]
+#[cfg(any(target_arch = "aarch64", test, feature = "testing"))]
+use crate::kernel::rule::matrix::Matrix;
+use crate::kernel::rule::short::Short;
+use crate::kernel::sweep::Sweep;
+use crate::kernel::wide::Wide;
+use crate::kernel::{Kernel, enter};
 use crate::pack::layout::{PanelLayout, unit};
+use crate::simd::cpu::Isa;
 use crate::simd::isa::Simd;
 use crate::simd::scalar::Scalar;
+use core::sync::atomic::AtomicUsize;
 
 impl Kernel {
-    const fn direct<
+    const fn row<
         S: Simd,
+        Q: Rule<S, B, U, P, R>,
         const B: usize,
         const U: usize,
         const P: usize,
@@ -24,7 +34,7 @@ impl Kernel {
     >() -> Self {
         assert!(U == unit(B as u8));
         Self {
-            family: Family::Direct,
+            family: Q::FAMILY,
             isa: S::ISA,
             layout: PanelLayout {
                 lanes: S::LANES,
@@ -34,12 +44,14 @@ impl Kernel {
             slices: SL,
             mr: MR,
             name: Name::new()
-                .text(Family::Direct.name())
+                .text(Q::FAMILY.name())
                 .text("-a")
                 .number(8 * SL)
                 .text(".w")
                 .number(B)
-                .text(".i32-")
+                .text(".")
+                .text(Q::FAMILY.sums())
+                .text("-")
                 .number(MR)
                 .text("x")
                 .number(2 * S::LANES)
@@ -47,70 +59,263 @@ impl Kernel {
                 .number(U)
                 .text("g-")
                 .text(S::ISA.name()),
-            run: enter::<S, Direct<B, U, P, SL, MR, R>>,
+            run: enter::<S, Sweep<Q, B, U, P, SL, MR, R>>,
+            fold_wide: enter::<S, Wide>,
+            calls: AtomicUsize::new(0),
         }
     }
 }
 
-/// The tiles of one tier for one width, as (slices, rows, slices × rows).
-macro_rules! tiles {
-    ($name:ident, $count:literal: $(($sl:literal, $mr:literal, $r:literal)),*) => {
-        const fn $name<S: Simd, const B: usize, const U: usize, const P: usize>() -> [Kernel; $count] {
-            [$(Kernel::direct::<S, B, U, P, $sl, $mr, $r>()),*]
-        }
+/// The rows of one tier and rule: for every width, tiles given as (slices, rows, slices × rows). Widths that are one
+/// binary digit come first; the others take a digit's unpacking more than once and have fewer tiles.
+macro_rules! rows {
+    ($simd:ty, $rule:ty, [$($tile:tt),*], [$($sum_tile:tt),*]) => {
+        (
+            [
+                rows!(@width $simd, $rule, 1, 32, 1, $($tile)*),
+                rows!(@width $simd, $rule, 2, 16, 1, $($tile)*),
+                rows!(@width $simd, $rule, 4, 8, 1, $($tile)*),
+                rows!(@width $simd, $rule, 8, 4, 1, $($tile)*),
+            ],
+            [
+                rows!(@width $simd, $rule, 3, 32, 3, $($sum_tile)*),
+                rows!(@width $simd, $rule, 5, 32, 5, $($sum_tile)*),
+                rows!(@width $simd, $rule, 6, 16, 3, $($sum_tile)*),
+                rows!(@width $simd, $rule, 7, 32, 7, $($sum_tile)*),
+            ],
+        )
+    };
+    (@width $simd:ty, $rule:ty, $b:literal, $u:literal, $p:literal, $($tile:tt)*) => {
+        [$(rows!(@row $simd, $rule, $b, $u, $p, $tile)),*]
+    };
+    (@row $simd:ty, $rule:ty, $b:literal, $u:literal, $p:literal, ($sl:literal, $mr:literal, $r:literal)) => {
+        Kernel::row::<$simd, $rule, $b, $u, $p, $sl, $mr, $r>()
     };
 }
 
-tiles!(tiles_of_32_registers, 16:
-    (1, 12, 12), (1, 8, 8), (1, 4, 4), (1, 2, 2), (1, 1, 1),
-    (2, 6, 12), (2, 4, 8), (2, 2, 4), (2, 1, 2),
-    (3, 4, 12), (3, 2, 6), (3, 1, 3),
-    (4, 2, 8), (4, 1, 4),
-    (5, 1, 5),
-    (6, 1, 6)
-);
+/// What [`rows`] makes: `W` tiles for each width of one digit, `D` for each of the others.
+type Rows<const W: usize, const D: usize> = ([[Kernel; W]; 4], [[Kernel; D]; 4]);
 
-tiles!(tiles_of_few_registers, 8:
-    (1, 4, 4), (1, 1, 1), (2, 2, 4), (2, 1, 2), (3, 1, 3), (4, 1, 4), (5, 1, 5), (6, 1, 6)
-);
+/// Rows of a tier with 32 registers.
+#[rustfmt::skip]
+macro_rules! rows_of_32_registers {
+    ($simd:ty, $rule:ty) => {
+        rows!(
+            $simd,
+            $rule,
+            [
+                (1, 12, 12), (1, 8, 8), (1, 4, 4), (1, 2, 2), (1, 1, 1),
+                (2, 6, 12), (2, 4, 8), (2, 2, 4), (2, 1, 2),
+                (3, 4, 12), (3, 2, 6), (3, 1, 3),
+                (4, 2, 8), (4, 1, 4)
+            ],
+            [
+                (1, 12, 12), (1, 4, 4), (1, 1, 1),
+                (2, 6, 12), (2, 2, 4), (2, 1, 2),
+                (3, 4, 12), (3, 1, 3),
+                (4, 1, 4)
+            ]
+        )
+    };
+}
 
-/// A tier's tiles for every width.
-macro_rules! widths {
-    ($tiles:ident, $simd:ty) => {
-        [
-            $tiles::<$simd, 1, 32, 1>(),
-            $tiles::<$simd, 2, 16, 1>(),
-            $tiles::<$simd, 3, 32, 3>(),
-            $tiles::<$simd, 4, 8, 1>(),
-            $tiles::<$simd, 5, 32, 5>(),
-            $tiles::<$simd, 6, 16, 3>(),
-            $tiles::<$simd, 7, 32, 7>(),
-            $tiles::<$simd, 8, 4, 1>(),
-        ]
+/// Rows of a tier with 16 registers.
+#[rustfmt::skip]
+macro_rules! rows_of_16_registers {
+    ($simd:ty, $rule:ty) => {
+        rows!(
+            $simd,
+            $rule,
+            [
+                (1, 6, 6), (1, 4, 4), (1, 2, 2), (1, 1, 1),
+                (2, 3, 6), (2, 2, 4), (2, 1, 2),
+                (3, 2, 6), (3, 1, 3),
+                (4, 1, 4)
+            ],
+            [
+                (1, 6, 6), (1, 2, 2), (1, 1, 1),
+                (2, 3, 6), (2, 1, 2),
+                (3, 2, 6), (3, 1, 3),
+                (4, 1, 4)
+            ]
+        )
+    };
+}
+
+/// Rows of a tier with 16 registers whose products need registers of their own before they are added up.
+#[rustfmt::skip]
+macro_rules! rows_of_16_registers_and_products {
+    ($simd:ty, $rule:ty) => {
+        rows!(
+            $simd,
+            $rule,
+            [
+                (1, 4, 4), (1, 2, 2), (1, 1, 1),
+                (2, 2, 4), (2, 1, 2),
+                (3, 1, 3),
+                (4, 1, 4)
+            ],
+            [
+                (1, 4, 4), (1, 1, 1),
+                (2, 2, 4), (2, 1, 2),
+                (3, 1, 3),
+                (4, 1, 4)
+            ]
+        )
+    };
+}
+
+/// Portable rows.
+#[rustfmt::skip]
+macro_rules! rows_in_memory {
+    ($simd:ty, $rule:ty) => {
+        rows!(
+            $simd,
+            $rule,
+            [
+                (1, 4, 4), (1, 1, 1),
+                (2, 2, 4), (2, 1, 2),
+                (3, 1, 3),
+                (4, 1, 4)
+            ],
+            [
+                (1, 4, 4), (1, 1, 1),
+                (2, 1, 2),
+                (3, 1, 3),
+                (4, 1, 4)
+            ]
+        )
+    };
+}
+
+/// The fewest portable rows.
+#[rustfmt::skip]
+macro_rules! single_rows {
+    ($simd:ty, $rule:ty) => {
+        rows!(
+            $simd,
+            $rule,
+            [
+                (1, 1, 1),
+                (2, 1, 2),
+                (3, 1, 3),
+                (4, 1, 4)
+            ],
+            [
+                (1, 1, 1),
+                (2, 1, 2),
+                (3, 1, 3),
+                (4, 1, 4)
+            ]
+        )
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-static AVX512VNNI: [[Kernel; 16]; 8] = widths!(tiles_of_32_registers, crate::simd::avx512vnni::Avx512Vnni);
+mod tiers {
+    use super::{Direct, Kernel, Rows, Short, all};
+    use crate::simd::{avx2::Avx2, avx512::Avx512, avx512vnni::Avx512Vnni, avxvnni::AvxVnni};
 
-/// Portable kernels on the layout of the 16-lane tiers.
-static SCALAR16: [[Kernel; 8]; 8] = widths!(tiles_of_few_registers, Scalar<16>);
+    static AVX2: Rows<7, 6> = rows_of_16_registers_and_products!(Avx2, Short);
+    static AVX_VNNI: Rows<10, 8> = rows_of_16_registers!(AvxVnni, Direct);
+    static AVX512: Rows<14, 9> = rows_of_32_registers!(Avx512, Short);
+    static AVX512_VNNI: Rows<14, 9> = rows_of_32_registers!(Avx512Vnni, Direct);
+
+    pub(super) fn kernels() -> impl Iterator<Item = &'static Kernel> {
+        all(&AVX2)
+            .chain(all(&AVX_VNNI))
+            .chain(all(&AVX512))
+            .chain(all(&AVX512_VNNI))
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod tiers {
+    use super::{Direct, Kernel, Matrix, Rows, Short, all};
+    use crate::simd::{neon::Neon, neondot::NeonDot, neoni8mm::NeonI8mm};
+
+    // The 16-bit sums of an accumulator take two of the 32 registers.
+    static NEON: Rows<10, 8> = rows_of_16_registers!(Neon, Short);
+    static NEON_DOT: Rows<14, 9> = rows_of_32_registers!(NeonDot, Direct);
+    #[rustfmt::skip]
+    static NEON_I8MM: Rows<12, 7> = rows!(
+        NeonI8mm,
+        Matrix,
+        [
+                (1, 12, 12), (1, 8, 8), (1, 4, 4), (1, 2, 2),
+                (2, 6, 12), (2, 4, 8), (2, 2, 4), (2, 1, 2),
+                (3, 4, 12), (3, 2, 6),
+                (4, 2, 8), (4, 1, 4)
+            ],
+        [
+                (1, 12, 12), (1, 4, 4),
+                (2, 6, 12), (2, 2, 4), (2, 1, 2),
+                (3, 4, 12),
+                (4, 1, 4)
+            ]
+    );
+    static NEON_I8MM_ODD: Rows<2, 2> = rows!(NeonI8mm, Direct, [(1, 1, 1), (3, 1, 3)], [(1, 1, 1), (3, 1, 3)]);
+
+    pub(super) fn kernels() -> impl Iterator<Item = &'static Kernel> {
+        all(&NEON)
+            .chain(all(&NEON_DOT))
+            .chain(all(&NEON_I8MM))
+            .chain(all(&NEON_I8MM_ODD))
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod tiers {
+    pub(super) use core::iter::empty as kernels;
+}
+
+/// Portable rows, and those for the layouts of the tiers with fewer lanes.
+static SCALAR16: Rows<6, 5> = rows_in_memory!(Scalar<16>, Direct);
+static SCALAR8: Rows<4, 4> = single_rows!(Scalar<8>, Direct);
+static SCALAR4: Rows<4, 4> = single_rows!(Scalar<4>, Direct);
 
 /// Odd lane counts, which shake packing and loops on any machine.
 #[cfg(any(test, feature = "testing"))]
-static SCALAR_ODD: [[[Kernel; 8]; 8]; 2] = [
-    widths!(tiles_of_few_registers, Scalar<3>),
-    widths!(tiles_of_few_registers, Scalar<5>),
-];
+static SCALAR3: Rows<6, 5> = rows_in_memory!(Scalar<3>, Direct);
+#[cfg(any(test, feature = "testing"))]
+static SCALAR5: Rows<6, 5> = rows_in_memory!(Scalar<5>, Short);
+
+/// The matrix rule on any machine.
+#[cfg(any(test, feature = "testing"))]
+#[rustfmt::skip]
+static SCALAR12: Rows<5, 3> = rows!(
+    Scalar<12>,
+    Matrix,
+    [
+                (1, 4, 4), (1, 2, 2),
+                (2, 1, 2),
+                (3, 2, 6),
+                (4, 1, 4)
+            ],
+    [(1, 4, 4), (2, 1, 2), (4, 1, 4)]
+);
+#[cfg(any(test, feature = "testing"))]
+static SCALAR12_ODD: Rows<2, 2> = rows!(Scalar<12>, Direct, [(1, 1, 1), (3, 1, 3)], [(1, 1, 1), (3, 1, 3)]);
+
+fn all<const W: usize, const D: usize>(rows: &'static Rows<W, D>) -> impl Iterator<Item = &'static Kernel> {
+    rows.0.iter().flatten().chain(rows.1.iter().flatten())
+}
 
 /// All kernels, those that this CPU cannot run included.
 pub fn kernels() -> impl Iterator<Item = &'static Kernel> {
-    let scalar = SCALAR16.iter().flatten();
-    #[cfg(target_arch = "x86_64")]
-    let all = AVX512VNNI.iter().flatten().chain(scalar);
-    #[cfg(not(target_arch = "x86_64"))]
-    let all = scalar;
+    let scalar = all(&SCALAR16).chain(all(&SCALAR8)).chain(all(&SCALAR4));
     #[cfg(any(test, feature = "testing"))]
-    let all = all.chain(SCALAR_ODD.iter().flatten().flatten());
-    all
+    let scalar = scalar
+        .chain(all(&SCALAR3))
+        .chain(all(&SCALAR5))
+        .chain(all(&SCALAR12))
+        .chain(all(&SCALAR12_ODD));
+    scalar.chain(tiers::kernels())
+}
+
+/// The layout that a tier's rows read codes of this width in: the widest where there are several.
+#[must_use]
+pub fn layout(isa: Isa, bits: u8) -> Option<PanelLayout> {
+    let rows = kernels().filter(|k| k.isa == isa && k.layout.bits == bits);
+    rows.map(|k| k.layout).max_by_key(|l| l.lanes)
 }

@@ -11,20 +11,19 @@
 //!   `|D_2 + (m >> 16)| < 2^31/257 + 2^15 < 2^24`.
 //! * four: `hi = D_2 + 256·D_3 + (m >> 16)`, rounded once from `hi·65536 + (m & 65535)`.
 //!
-//! Longer groups are *wide*: the `D_j` still fit an i32 (`2^bits·128·group < 2^31`) and are put together in f64, which is
-//! exact for up to three slices (`2^23·2^bits·group < 2^47`) and for four while `2^bits·group < 2^22`. What is left, five
-//! slices and more included, the caller folds from raw sums.
+//! Longer groups are folded from stored sums, by [`wide`](crate::kernel::wide) or by the caller; five slices and more
+//! always.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::needless_range_loop,
     reason = "loops over register tiles count rows and vectors"
 )]
 
-use crate::kernel::rule::direct::Tile;
+use crate::kernel::rule::Tile;
 use crate::kernel::{FoldKind, TileArgs, TileOut};
 use crate::pack::layout::ZeroLayout;
 use crate::quant::scheme::ScaleType;
-use crate::simd::isa::Simd;
+use crate::simd::isa::{Body, Simd, Work};
 
 /// Where one group of a run starts in every operand.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +52,7 @@ impl<'a> Group<'a> {
         let (panel, factors) = (p * args.panel_bytes, i * args.factor.1);
         Self {
             scales: &args.records[panel + i * args.record_bytes..],
-            zeros: &args.zeros[panel + i * zero_bytes * args.vectors..],
+            zeros: &args.zeros[panel + 2 * i * zero_bytes..],
             bias: &args.bias.0[i * args.bias.1..][..R],
             factor: &args.factor.0[factors..][..MR],
             negative_sum: &args.negative_sum[factors..][..MR],
@@ -70,75 +69,75 @@ fn load_scale<S: Simd>(simd: S, scale: ScaleType, bytes: &[u8]) -> S::F {
     }
 }
 
-/// Offset of the second vector in something stored vector after vector; with one vector, that one serves twice.
-#[inline(always)]
-fn second(vectors: usize, bytes: usize) -> usize {
-    if vectors == 2 { bytes } else { 0 }
-}
-
 /// The panel's scales or float zero points.
 #[inline(always)]
-fn load_scales<S: Simd>(simd: S, scale: ScaleType, vectors: usize, bytes: &[u8]) -> [S::F; 2] {
-    let at = second(vectors, S::LANES * scale.bytes());
+pub(super) fn load_scales<S: Simd>(simd: S, scale: ScaleType, bytes: &[u8]) -> [S::F; 2] {
+    let at = S::LANES * scale.bytes();
     [load_scale(simd, scale, bytes), load_scale(simd, scale, &bytes[at..])]
 }
 
-/// The accumulators' first values: `−z·B` per slice, so that the zero points cost one multiplication per group.
+/// The accumulators' first values: `−z·B` per slice, so that the zero points cost one multiplication per group. Where a
+/// rule takes `origin` off every code, `origin·B` is added back.
 #[inline(always)]
 pub(super) fn start<S: Simd, const B: usize, const R: usize>(
     simd: S,
     args: &TileArgs<'_>,
     group: Group<'_>,
+    origin: i32,
 ) -> Tile<S, R> {
     let mut acc = [[simd.splat_i32(0); 2]; R];
-    if matches!(args.out, TileOut::Raw(_)) || (B == 1 && args.sign_only) {
+    if matches!(args.out, TileOut::Raw(_)) {
+        // The bias is −B, or −z·B for symmetric weights, whose z an origin is.
+        let factor = if args.zero == ZeroLayout::None { 1 } else { origin };
+        if origin != 0 {
+            for r in 0..R {
+                acc[r] = [simd.splat_i32(-factor * group.bias[r]); 2];
+            }
+        }
+        return acc;
+    }
+    if B == 1 && args.sign_only {
         return acc;
     }
     let (lanes, z) = (S::LANES, group.zeros);
     let zeros = match args.zero {
         ZeroLayout::None => {
-            for r in 0..R {
-                acc[r] = [simd.splat_i32(group.bias[r]); 2];
+            // An origin is that of 8-bit codes and their symmetric zero point.
+            if origin == 0 {
+                for r in 0..R {
+                    acc[r] = [simd.splat_i32(group.bias[r]); 2];
+                }
             }
             return acc;
         }
-        ZeroLayout::Nibble => [
-            simd.load_nibbles(z),
-            simd.load_nibbles(&z[second(args.vectors, lanes.div_ceil(2))..]),
-        ],
-        ZeroLayout::Byte => [simd.load_bytes(z), simd.load_bytes(&z[second(args.vectors, lanes)..])],
-        ZeroLayout::Word => [
-            simd.load_words(z),
-            simd.load_words(&z[second(args.vectors, 2 * lanes)..]),
-        ],
+        ZeroLayout::Nibble => [simd.load_nibbles(z), simd.load_nibbles(&z[lanes.div_ceil(2)..])],
+        ZeroLayout::Byte => [simd.load_bytes(z), simd.load_bytes(&z[lanes..])],
+        ZeroLayout::Word => [simd.load_words(z), simd.load_words(&z[2 * lanes..])],
         ZeroLayout::Float => {
-            let (z, max) = (
-                load_scales(simd, args.scale, args.vectors, z),
-                const { (1u32 << B) as f32 },
-            );
+            let (z, max) = (load_scales(simd, args.scale, z), const { (1u32 << B) as f32 });
             [simd.split_zero(z[0], max).0, simd.split_zero(z[1], max).0]
         }
     };
     for r in 0..R {
         let bias = simd.splat_i32(group.bias[r]);
-        acc[r] = [simd.mul(zeros[0], bias), simd.mul(zeros[1], bias)];
+        for v in 0..2 {
+            let zero = if origin == 0 {
+                zeros[v]
+            } else {
+                simd.add(zeros[v], simd.splat_i32(-origin))
+            };
+            acc[r][v] = simd.mul(zero, bias);
+        }
     }
     acc
 }
 
 /// `T` of one row and vector.
 #[inline(always)]
-fn total<S: Simd, const SL: usize, const R: usize>(simd: S, acc: &Tile<S, R>, wide: bool, m: usize, v: usize) -> S::F {
+fn total<S: Simd, const SL: usize, const R: usize>(simd: S, acc: &Tile<S, R>, m: usize, v: usize) -> S::F {
     let d = m * SL;
     if SL == 1 {
         return simd.to_f32(acc[d][v]);
-    }
-    if wide {
-        let mut slices = [acc[d][v]; SL];
-        for j in 1..SL {
-            slices[j] = acc[d + j][v];
-        }
-        return simd.slices_to_f32(slices);
     }
     let low = simd.add(acc[d][v], simd.shl8(acc[d + 1][v]));
     match SL {
@@ -151,11 +150,11 @@ fn total<S: Simd, const SL: usize, const R: usize>(simd: S, acc: &Tile<S, R>, wi
             let high = simd.add(acc[d + 2][v], simd.shl8(acc[d + 3][v]));
             simd.wide_to_f32(simd.add(high, simd.high16(low)), simd.low16(low))
         }
-        _ => unreachable!("more than four slices are folded from raw sums"),
+        _ => unreachable!("more than four slices are folded from stored sums"),
     }
 }
 
-/// Continues y of panel `p` by one group, or stores the raw sums of group `i`.
+/// Continues y of panel `p` by one group, or stores the sums of group `i`.
 #[inline(always)]
 pub(super) fn finish<S: Simd, const B: usize, const SL: usize, const MR: usize, const R: usize>(
     simd: S,
@@ -164,21 +163,7 @@ pub(super) fn finish<S: Simd, const B: usize, const SL: usize, const MR: usize, 
     group: Group<'_>,
     mut acc: Tile<S, R>,
 ) {
-    let y = match &mut args.out {
-        TileOut::Raw(sums) => {
-            let sums = &mut S::ints(sums)[2 * R * i..][..2 * R];
-            for r in 0..R {
-                simd.store_i32(acc[r][0], &mut sums[2 * r]);
-                simd.store_i32(acc[r][1], &mut sums[2 * r + 1]);
-            }
-            return;
-        }
-        TileOut::Fold(y) => &mut S::floats(y)[2 * MR * p..][..2 * MR],
-    };
-    if SL > 4 {
-        unreachable!("more than four slices are folded from raw sums");
-    }
-    if B == 1 && args.sign_only {
+    if B == 1 && args.sign_only && !matches!(args.out, TileOut::Raw(_)) {
         for r in 0..R {
             let bias = simd.splat_i32(group.bias[r]);
             for v in 0..2 {
@@ -186,61 +171,113 @@ pub(super) fn finish<S: Simd, const B: usize, const SL: usize, const MR: usize, 
             }
         }
     }
-    let wide = args.wide;
-    let scale = load_scales(simd, args.scale, args.vectors, group.scales);
+    let tile = match &mut args.out {
+        TileOut::Raw(sums) | TileOut::Sums(sums) => {
+            let sums = &mut S::ints(sums)[2 * R * i..][..2 * R];
+            for r in 0..R {
+                simd.store_i32(acc[r][0], &mut sums[2 * r]);
+                simd.store_i32(acc[r][1], &mut sums[2 * r + 1]);
+            }
+            return;
+        }
+        TileOut::Fold(y) => &mut y[2 * S::LANES * MR * p..][..2 * S::LANES * MR],
+    };
+    let y = S::floats(tile);
+    let scale = load_scales(simd, args.scale, group.scales);
+    // Which modes have how many slices: see `FoldKind`.
     match args.fold {
-        FoldKind::GroupScale => {
+        FoldKind::GroupScale if SL <= 2 => {
             for m in 0..MR {
                 let t = simd.splat_f32(group.factor[m]);
                 for v in 0..2 {
                     let y = &mut y[2 * m + v];
-                    let next = simd.fma(
-                        total::<S, SL, R>(simd, &acc, wide, m, v),
-                        simd.mul_f32(scale[v], t),
-                        simd.load_floats(y),
-                    );
+                    let sum = total::<S, SL, R>(simd, &acc, m, v);
+                    let next = simd.fma(sum, simd.mul_f32(scale[v], t), simd.load_floats(y));
                     simd.store_floats(next, y);
                 }
             }
         }
-        FoldKind::Plain => {
+        FoldKind::Plain if SL == 1 => {
             for m in 0..MR {
                 for v in 0..2 {
                     let y = &mut y[2 * m + v];
-                    simd.store_floats(
-                        simd.fma(total::<S, SL, R>(simd, &acc, wide, m, v), scale[v], simd.load_floats(y)),
-                        y,
-                    );
+                    let sum = total::<S, SL, R>(simd, &acc, m, v);
+                    simd.store_floats(simd.fma(sum, scale[v], simd.load_floats(y)), y);
                 }
             }
         }
-        FoldKind::Unit => {
+        FoldKind::Unit if matches!(SL, 2..=4) => {
             for m in 0..MR {
                 let unit = simd.splat_f32(group.factor[m]);
                 for v in 0..2 {
                     let y = &mut y[2 * m + v];
-                    let value = simd.mul_f32(total::<S, SL, R>(simd, &acc, wide, m, v), unit);
+                    let value = simd.mul_f32(total::<S, SL, R>(simd, &acc, m, v), unit);
                     simd.store_floats(simd.fma(value, scale[v], simd.load_floats(y)), y);
                 }
             }
         }
+        kind => unreachable!("{kind:?} of {SL} slices"),
     }
     if args.zero == ZeroLayout::Float {
-        let (z, max) = (
-            load_scales(simd, args.scale, args.vectors, group.zeros),
-            const { (1u32 << B) as f32 },
-        );
-        let offset = [simd.split_zero(z[0], max).1, simd.split_zero(z[1], max).1];
-        for m in 0..MR {
-            let sum = simd.splat_f32(group.negative_sum[m]);
-            for v in 0..2 {
+        simd.frame::<Offsets>(&mut OffsetArgs {
+            y: tile,
+            rows: MR,
+            scale: args.scale,
+            scales: group.scales,
+            zeros: group.zeros,
+            max: const { (1u32 << B) as f32 },
+            factor: (args.fold == FoldKind::GroupScale).then_some(group.factor),
+            negative_sum: group.negative_sum,
+        });
+    }
+}
+
+/// Continues a tile by the fractional parts of float zero points, which do not fit the integers.
+pub(super) struct Offsets;
+
+/// Arguments of [`Offsets`].
+#[derive(Debug)]
+pub(super) struct OffsetArgs<'a> {
+    /// The tile, `[row, nr]`.
+    pub(super) y: &'a mut [f32],
+    /// Its rows.
+    pub(super) rows: usize,
+    /// Width of scales and zero points.
+    pub(super) scale: ScaleType,
+    /// The panel's scales.
+    pub(super) scales: &'a [u8],
+    /// The panel's zero points.
+    pub(super) zeros: &'a [u8],
+    /// The greatest integer zero point.
+    pub(super) max: f32,
+    /// One factor per row, where the fold has them.
+    pub(super) factor: Option<&'a [f32]>,
+    /// One negative activation sum per row.
+    pub(super) negative_sum: &'a [f32],
+}
+
+impl Work for Offsets {
+    type Args<'a> = OffsetArgs<'a>;
+}
+
+impl<S: Simd> Body<S> for Offsets {
+    #[inline(always)]
+    fn body(simd: S, args: &mut OffsetArgs<'_>) {
+        let y = S::floats(args.y);
+        let scale = load_scales(simd, args.scale, args.scales);
+        let z = load_scales(simd, args.scale, args.zeros);
+        for v in 0..2 {
+            let offset = simd.split_zero(z[v], args.max).1;
+            let scaled = simd.mul_f32(scale[v], offset);
+            for m in 0..args.rows {
+                let o = match args.factor {
+                    Some(factor) => simd.mul_f32(scaled, simd.splat_f32(factor[m])),
+                    None => scaled,
+                };
                 let y = &mut y[2 * m + v];
-                let mut o = simd.mul_f32(scale[v], offset[v]);
-                if args.fold == FoldKind::GroupScale {
-                    o = simd.mul_f32(o, simd.splat_f32(group.factor[m]));
-                }
                 let before = simd.load_floats(y);
-                simd.store_floats(simd.select_nonzero(offset[v], simd.fma(sum, o, before), before), y);
+                let after = simd.fma(simd.splat_f32(args.negative_sum[m]), o, before);
+                simd.store_floats(simd.select_nonzero(offset, after, before), y);
             }
         }
     }

@@ -9,20 +9,23 @@ pub mod name;
 pub mod rule;
 pub mod select;
 pub mod sweep;
+pub mod wide;
 
 use crate::pack::layout::{PanelLayout, ZeroLayout};
 use crate::quant::scheme::ScaleType;
 use crate::simd::cpu::Isa;
-use crate::simd::isa::Simd;
+use crate::simd::isa::{Body, Simd};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use wide::WideArgs;
 
 /// How a group's integer sums continue y.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FoldKind {
-    /// `y = fma(T, rne(s·t), y)`: modes `a8` and `a16`.
+    /// `y = fma(T, rne(s·t), y)`: modes `a8` and `a16`, one or two slices.
     GroupScale,
-    /// `y = fma(T, s, y)`: the modes whose t belongs to the epilogue.
+    /// `y = fma(T, s, y)`: the modes whose t belongs to the epilogue, one slice.
     Plain,
-    /// `y = fma(T·u, s, y)` with a power of two u: mode `exact`.
+    /// `y = fma(T·u, s, y)` with a power of two u: mode `exact`, two slices or more.
     Unit,
 }
 
@@ -33,12 +36,14 @@ pub enum TileOut<'a> {
     Fold(&'a mut [f32]),
     /// The digit × slice sums D of every group and lhs row, `[group, lhs row, nr]`, without zero points.
     Raw(&'a mut [i32]),
+    /// `D − z·B` of every group and lhs row, `[group, lhs row, nr]`; `2D − B` for one symmetric bit.
+    Sums(&'a mut [i32]),
 }
 
 /// The products of one tile with a run of neighbouring panels, over `groups` groups of equal length and slice count.
 #[derive(Debug)]
 pub struct TileArgs<'a> {
-    /// Panels in the run, all of the same number of vectors; 1 for raw sums.
+    /// Panels in the run; 1 where sums are stored.
     pub panels: usize,
     /// Bytes from one panel to the next.
     pub panel_bytes: usize,
@@ -52,10 +57,6 @@ pub struct TileArgs<'a> {
     pub record_bytes: usize,
     /// Zero points of the first panel from the first group on, and all that follows.
     pub zeros: &'a [u8],
-    /// Vectors of a panel: 1 or 2. With 1, the second half of the tile repeats the first.
-    pub vectors: usize,
-    /// Whether the sums of slices are put together in f64; see [`fold`].
-    pub wide: bool,
     /// Width of scales and float zero points.
     pub scale: ScaleType,
     /// How zero points are stored.
@@ -81,8 +82,12 @@ pub struct TileArgs<'a> {
 /// What one step over k means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Family {
-    /// Byte dot products of unpacked codes with activation bytes.
+    /// Byte dot products of unpacked codes with activation bytes, in 32 bits.
     Direct,
+    /// The same products, added up in 16 bits first.
+    Short,
+    /// The direct rule, two columns by two lhs rows at once.
+    Matrix,
 }
 
 /// One row of the catalogue.
@@ -102,6 +107,8 @@ pub struct Kernel {
     pub mr: usize,
     name: name::Name,
     run: fn(&mut TileArgs<'_>),
+    fold_wide: fn(&mut WideArgs<'_>),
+    calls: AtomicUsize,
 }
 
 impl Kernel {
@@ -117,14 +124,31 @@ impl Kernel {
         self.isa.supported()
     }
 
+    /// Calls by products of this process so far: sums of groups or of runs of groups. Counted by the products'
+    /// workers when each ends, so a product that runs may be missing.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed) as u64
+    }
+
+    /// Adds calls that a worker has counted.
+    fn count(&self, calls: usize) {
+        self.calls.fetch_add(calls, Ordering::Relaxed);
+    }
+
     /// Runs it. Panics where the tier does not exist or the slices are shorter than the arguments say.
     pub fn run(&self, args: &mut TileArgs<'_>) {
         (self.run)(args);
     }
+
+    /// Continues a tile by one group whose sums are stored. Panics as [`Kernel::run`].
+    pub fn fold_wide(&self, args: &mut WideArgs<'_>) {
+        (self.fold_wide)(args);
+    }
 }
 
 /// Enters the tier's frame; the only way into a kernel.
-fn enter<S: Simd, B: for<'a> crate::simd::isa::Body<Args<'a> = TileArgs<'a>>>(args: &mut TileArgs<'_>) {
+fn enter<S: Simd, B: Body<S>>(args: &mut B::Args<'_>) {
     S::detect()
         .expect("selection offers only kernels of supported tiers")
         .frame::<B>(args);

@@ -5,7 +5,7 @@
 //! direct-a8.w4.i32-12x32c8g-avx512vnni
 //! ```
 //!
-//! lhs is a8, a16, … a48 for one to six slices, rhs the width of codes, kr the k of a unit, `g` stands for grouped scales.
+//! acc is the width of the sums that products are added to. lhs is a8, a16, … a48 for one to six slices, rhs the width of codes, kr the k of a unit, `g` stands for grouped scales.
 #![forbid(unsafe_code)]
 
 use crate::kernel::{Family, Kernel};
@@ -61,6 +61,16 @@ impl Family {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
+            Self::Short => "short",
+            Self::Matrix => "matrix",
+        }
+    }
+
+    /// The width of the sums that products are added to.
+    pub(super) const fn sums(self) -> &'static str {
+        match self {
+            Self::Direct | Self::Matrix => "i32",
+            Self::Short => "i16",
         }
     }
 }

@@ -9,6 +9,10 @@ use crate::pack::layout::PanelLayout;
 use crate::quant::input::Mode;
 use crate::simd::cpu::Isa;
 use alloc::format;
+use core::ops::RangeInclusive;
+
+/// Most slices of a kernel.
+const MAX_FOLDED: usize = 4;
 
 /// Most tile heights of a tier.
 const MAX_HEIGHTS: usize = 8;
@@ -16,14 +20,27 @@ const MAX_HEIGHTS: usize = 8;
 /// The kernels of one product, by tile height and slice count.
 #[derive(Debug, Clone, Copy)]
 pub struct Selection {
+    usual: usize,
     heights: [usize; MAX_HEIGHTS],
     kernels: [[Option<&'static Kernel>; MAX_SLICES + 1]; MAX_HEIGHTS],
 }
 
-/// Chooses kernels for the mode on weights of this layout.
-///
-/// The tile heights are those of the mode's usual slice count (1 for 8-bit activations, 2 for `a16`, 3 for `exact`). A
-/// tile whose group needs another count is cut into the highest sub-tiles that divide it.
+/// One worker's calls of the kernels of a selection.
+#[derive(Debug, Default)]
+pub struct Tally([[usize; MAX_SLICES + 1]; MAX_HEIGHTS]);
+
+/// The slice count that tile heights are made for in a mode, and all counts that its groups may have: 1 for 8-bit
+/// activations, 2 for `a16`, 3 of 2 to 6 for `exact`.
+#[must_use]
+pub fn slice_counts(mode: Mode) -> (usize, RangeInclusive<usize>) {
+    match mode {
+        Mode::A16 => (2, 2..=2),
+        Mode::Exact => (3, 2..=MAX_SLICES),
+        _ => (1, 1..=1),
+    }
+}
+
+/// Chooses kernels for the mode on weights of this layout; see [`choose`].
 ///
 /// # Errors
 /// [`Error::Unsupported`] when the tier has no kernels for the layout or this CPU lacks the tier.
@@ -31,70 +48,121 @@ pub fn select(isa: Isa, layout: PanelLayout, mode: Mode) -> Result<Selection> {
     if !isa.supported() {
         return Err(Error::unsupported("isa", "a tier of this CPU", isa.name()));
     }
-    let matching =
+    choose(isa, layout, mode, |_| true).ok_or_else(|| {
+        let found = format!("{}-bit weights packed for {} lanes", layout.bits, layout.lanes);
+        Error::unsupported("isa", format!("weights packed for tier {isa}"), found)
+    })
+}
+
+/// The kernels of a tier for weights of this layout, whether or not this CPU has the tier. `None` when there are none.
+///
+/// The tile heights are those of the mode's [usual slice count](slice_counts). A tile whose group needs another count is
+/// cut into the highest sub-tiles that divide it. Rows that `prefer` refuses are taken only where none that it wants
+/// fits: below the lowest preferred tile, and for slice counts without a preferred row.
+pub fn choose(
+    isa: Isa,
+    layout: PanelLayout,
+    mode: Mode,
+    prefer: impl Fn(&'static Kernel) -> bool,
+) -> Option<Selection> {
+    let (usual, counts) = slice_counts(mode);
+    let of =
         |slices: usize| catalogue::kernels().filter(move |k| k.isa == isa && k.layout == layout && k.slices == slices);
-    let (usual, counts) = match mode {
-        Mode::A16 => (2, 2..=2),
-        Mode::Exact => (3, 1..=MAX_SLICES),
-        _ => (1, 1..=1),
-    };
+    let wanted = |slices: usize| of(slices).filter(|k| prefer(k));
+    let lowest = wanted(usual).map(|k| k.mr).min();
     let mut selection = Selection {
+        usual,
         heights: [0; MAX_HEIGHTS],
         kernels: [[None; MAX_SLICES + 1]; MAX_HEIGHTS],
     };
     let mut below = usize::MAX;
     for i in 0..MAX_HEIGHTS {
-        let Some(mr) = matching(usual).map(|k| k.mr).filter(|&mr| mr < below).max() else {
-            break;
-        };
+        let lower = |k: &&Kernel| k.mr < below;
+        let next = wanted(usual).filter(lower).map(|k| k.mr).max();
+        let next = next.or_else(|| {
+            of(usual)
+                .filter(lower)
+                .map(|k| k.mr)
+                .filter(|mr| lowest.is_none_or(|l| *mr < l))
+                .max()
+        });
+        let Some(mr) = next else { break };
         selection.heights[i] = mr;
         for slices in counts.clone() {
-            let divides = matching(slices).filter(|k| mr % k.mr == 0);
-            selection.kernels[i][slices] = divides.max_by_key(|k| k.mr);
+            // More slices than kernels fold are multiplied one by one, and folded from stored sums.
+            let in_kernel = if slices <= MAX_FOLDED { slices } else { 1 };
+            let divides = |k: &&Kernel| mr % k.mr == 0;
+            let highest = wanted(in_kernel).filter(divides).max_by_key(|k| k.mr);
+            selection.kernels[i][slices] = highest.or_else(|| of(in_kernel).filter(divides).max_by_key(|k| k.mr));
         }
         below = mr;
     }
-    if below != 1 {
-        let found = format!("{}-bit weights packed for {} lanes", layout.bits, layout.lanes);
-        return Err(Error::unsupported(
-            "isa",
-            format!("weights packed for tier {isa}"),
-            found,
-        ));
-    }
-    Ok(selection)
+    (below == 1).then_some(selection)
 }
 
 impl Selection {
+    /// Slices of most groups.
+    #[must_use]
+    pub fn usual(&self) -> usize {
+        self.usual
+    }
+
+    /// The tile heights, highest first.
+    pub fn heights(&self) -> impl Iterator<Item = usize> {
+        self.heights.into_iter().take_while(|&mr| mr > 0)
+    }
+
     /// The height of the next tile when `rows` rows are left: the highest that has no idle row.
     #[must_use]
     pub fn height(&self, rows: usize) -> usize {
-        self.heights
-            .iter()
-            .copied()
-            .find(|&mr| mr > 0 && mr <= rows)
-            .unwrap_or(1)
+        self.heights().find(|&mr| mr <= rows).unwrap_or(1)
+    }
+
+    /// The tiles that `m` rows are cut into, as (first row, height).
+    pub fn tiles(&self, m: usize) -> impl Iterator<Item = (usize, usize)> {
+        let mut first = 0;
+        core::iter::from_fn(move || {
+            let height = (first < m).then(|| self.height(m - first))?;
+            first += height;
+            Some((first - height, height))
+        })
+    }
+
+    fn index(&self, height: usize) -> usize {
+        let index = self.heights.iter().position(|&mr| mr == height);
+        index.expect("a height of this selection")
     }
 
     /// The kernel for a tile of this height whose group has so many slices.
     #[must_use]
     pub fn kernel(&self, height: usize, slices: usize) -> &'static Kernel {
-        let i = self
-            .heights
-            .iter()
-            .position(|&mr| mr == height)
-            .expect("a height of this selection");
-        self.kernels[i][slices].expect("every height has a kernel for every slice count of its mode")
+        self.kernels[self.index(height)][slices].expect("every height has a kernel for every slice count of its mode")
     }
 
-    /// Rows of a sub-tile by slice count, for tiles of this height.
+    /// All kernels for tiles of this height, by slice count.
+    pub fn kernels(&self, height: usize) -> impl Iterator<Item = (usize, &'static Kernel)> {
+        let row = self.kernels[self.index(height)];
+        row.into_iter().enumerate().filter_map(|(slices, k)| Some((slices, k?)))
+    }
+
+    /// Lhs rows of the kernel by slice count, for tiles of this height.
     #[must_use]
-    pub fn sub_rows(&self, height: usize) -> [usize; MAX_SLICES + 1] {
-        let i = self
-            .heights
-            .iter()
-            .position(|&mr| mr == height)
-            .expect("a height of this selection");
-        self.kernels[i].map(|k| k.map_or(0, |k| k.mr))
+    pub fn lhs_rows(&self, height: usize) -> [usize; MAX_SLICES + 1] {
+        self.kernels[self.index(height)].map(|k| k.map_or(0, |k| k.mr * k.slices))
+    }
+
+    /// Notes calls of the kernel for tiles of this height and slice count.
+    pub fn count(&self, tally: &mut Tally, height: usize, slices: usize, calls: usize) {
+        tally.0[self.index(height)][slices] += calls;
+    }
+
+    /// Adds what was noted to the kernels' counts and forgets it.
+    pub fn record(&self, tally: &mut Tally) {
+        for (calls, kernels) in tally.0.iter().flatten().zip(self.kernels.iter().flatten()) {
+            if let (Some(kernel), 1..) = (kernels, *calls) {
+                kernel.count(*calls);
+            }
+        }
+        *tally = Tally::default();
     }
 }

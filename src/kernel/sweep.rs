@@ -4,28 +4,37 @@
 
 use crate::kernel::TileArgs;
 use crate::kernel::fold::{self, Group};
-use crate::kernel::rule::direct;
+use crate::kernel::rule::Rule;
 use crate::pack::layout::ZeroLayout;
-use crate::simd::isa::{Body, Simd};
+use crate::simd::isa::{Body, Simd, Work};
+use core::marker::PhantomData;
 
-/// The direct rule on codes of `B` bits in units of `U` k and `P` blocks a vector, `SL` slices, `MR` rows; `R = MR·SL` lhs rows.
+/// Rule `Q` on codes of `B` bits in units of `U` k and `P` blocks a vector, `SL` slices, `MR` rows; `R = MR·SL` lhs rows.
 #[derive(Debug)]
-pub(super) struct Direct<
+pub(super) struct Sweep<
+    Q,
     const B: usize,
     const U: usize,
     const P: usize,
     const SL: usize,
     const MR: usize,
     const R: usize,
->;
+>(PhantomData<Q>);
 
-impl<const B: usize, const U: usize, const P: usize, const SL: usize, const MR: usize, const R: usize> Body
-    for Direct<B, U, P, SL, MR, R>
+impl<Q, const B: usize, const U: usize, const P: usize, const SL: usize, const MR: usize, const R: usize> Work
+    for Sweep<Q, B, U, P, SL, MR, R>
 {
     type Args<'a> = TileArgs<'a>;
+}
 
+impl<S, Q, const B: usize, const U: usize, const P: usize, const SL: usize, const MR: usize, const R: usize> Body<S>
+    for Sweep<Q, B, U, P, SL, MR, R>
+where
+    S: Simd,
+    Q: Rule<S, B, U, P, R>,
+{
     #[inline(always)]
-    fn body<S: Simd>(simd: S, args: &mut TileArgs<'_>) {
+    fn body(simd: S, args: &mut TileArgs<'_>) {
         const { assert!(R == MR * SL) };
         let lanes = S::LANES;
         let zero_bytes = match args.zero {
@@ -35,17 +44,17 @@ impl<const B: usize, const U: usize, const P: usize, const SL: usize, const MR: 
             ZeroLayout::Word => 2 * lanes,
             ZeroLayout::Float => lanes * args.scale.bytes(),
         };
-        let scale_bytes = args.vectors * lanes * args.scale.bytes();
+        let scale_bytes = 2 * lanes * args.scale.bytes();
         for p in 0..args.panels {
             for i in 0..args.groups {
                 let group = Group::of::<MR, R>(args, p, i, zero_bytes);
                 let record = p * args.panel_bytes + i * args.record_bytes;
                 let codes = S::blocks(&args.records[record + scale_bytes..]);
-                let codes = &codes[..args.units * args.vectors * P];
+                let codes = &codes[..args.units * 2 * P];
                 let lhs = &args.lhs[i * args.lhs_bytes..][..args.units * R * U];
                 let lhs = lhs.as_chunks::<U>().0.as_chunks::<R>().0;
-                let acc = fold::start::<S, B, R>(simd, args, group);
-                let acc = direct::group::<S, B, U, P, R>(simd, codes, args.vectors, lhs, acc);
+                let acc = fold::start::<S, B, R>(simd, args, group, Q::ORIGIN);
+                let acc = Q::group(simd, codes, lhs, acc);
                 fold::finish::<S, B, SL, MR, R>(simd, args, (p, i), group, acc);
             }
         }

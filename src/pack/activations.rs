@@ -19,7 +19,7 @@ use crate::quant::activation::{
     check_a8static, f16_fixed,
 };
 use crate::quant::input::{Activations, Mode, Row};
-use crate::simd::isa::{Body, Simd};
+use crate::simd::isa::{Body, Simd, Work};
 use alloc::vec::Vec;
 use half::f16;
 
@@ -37,8 +37,9 @@ pub struct TileSpec {
     pub group: usize,
     /// The zero point of symmetric weights, which is then multiplied into the biases; `None` where the kernel does it.
     pub zero: Option<i32>,
-    /// Rows of a sub-tile by number of slices.
-    pub sub_rows: [usize; MAX_SLICES + 1],
+    /// Lhs rows that lie together, unit by unit, by number of slices: those of a kernel's tile. They divide those of the
+    /// whole tile.
+    pub lhs_rows: [usize; MAX_SLICES + 1],
 }
 
 /// One group of a tile.
@@ -109,11 +110,13 @@ pub struct PackArgs<'a> {
 #[derive(Debug)]
 pub struct PackTile;
 
-impl Body for PackTile {
+impl Work for PackTile {
     type Args<'a> = PackArgs<'a>;
+}
 
+impl<S: Simd> Body<S> for PackTile {
     #[inline(always)]
-    fn body<S: Simd>(_: S, args: &mut Self::Args<'_>) {
+    fn body(_: S, args: &mut Self::Args<'_>) {
         let result = args.tile.pack(args.spec, args.x, args.mode);
         args.tile.refused = result.err();
     }
@@ -257,7 +260,7 @@ impl LhsTile {
     fn pack_exact(&mut self, spec: &TileSpec, x: Activations<'_>) -> Result<()> {
         let groups = self.groups.len();
         fit(&mut self.shifts, self.rows * groups);
-        self.groups.iter_mut().for_each(|g| g.slices = 1);
+        self.groups.iter_mut().for_each(|g| g.slices = 2);
         // Slice counts depend on the data; room for the most keeps later products from allocating.
         let most = self.rows * MAX_SLICES;
         room(&mut self.bytes, most * (spec.k + groups * spec.unit));
@@ -353,18 +356,16 @@ impl LhsTile {
         let slice = &self.slice[..padded];
         let sum: i32 = slice.iter().map(|&a| i32::from(a)).sum();
         let entry = self.groups[g];
-        let sub = spec.sub_rows[entry.slices];
-        let lhs_rows = sub * entry.slices;
-        let lhs_row = r % sub * entry.slices + j;
-        let to = &mut self.bytes[entry.offset + r / sub * (padded * lhs_rows)..][..padded * lhs_rows];
+        let (lhs_rows, lhs_row) = (spec.lhs_rows[entry.slices], r * entry.slices + j);
+        let (sub, place) = (lhs_row / lhs_rows, lhs_row % lhs_rows);
+        let to = &mut self.bytes[entry.offset + sub * (padded * lhs_rows)..][..padded * lhs_rows];
         match spec.unit {
-            4 => interleave::<4>(slice, lhs_rows, lhs_row, to),
-            8 => interleave::<8>(slice, lhs_rows, lhs_row, to),
-            16 => interleave::<16>(slice, lhs_rows, lhs_row, to),
-            _ => interleave::<32>(slice, lhs_rows, lhs_row, to),
+            4 => interleave::<4>(slice, lhs_rows, place, to),
+            8 => interleave::<8>(slice, lhs_rows, place, to),
+            16 => interleave::<16>(slice, lhs_rows, place, to),
+            _ => interleave::<32>(slice, lhs_rows, place, to),
         }
-        let bias = entry.bias + r / sub * lhs_rows + lhs_row;
-        self.bias[bias] = -sum * spec.zero.unwrap_or(1);
+        self.bias[entry.bias + lhs_row] = -sum * spec.zero.unwrap_or(1);
         sum
     }
 }

@@ -1,24 +1,75 @@
 //! How packed weights lie in memory: a comparable value, and the byte arithmetic that follows from it.
 //!
-//! The columns of W (its N output channels) are cut into panels of two vectors; the last panel has one vector when at
-//! most `lanes` columns are left. A panel holds, in this order,
+//! The columns of W (its N output channels) are cut into panels of two vectors; the last panel is filled up with zeros.
+//! A panel holds, in this order,
 //!
 //! ```text
 //! zero points of group 0, of group 1, …          padded to 64 bytes; nothing for symmetric weights
 //! for every group:  scales of the panel's columns | units of codes
 //! ```
 //!
-//! A unit covers `unit(bits)` consecutive k of all columns of the panel, first those of vector 0, then of vector 1.
-//! Within a vector the codes are split into binary digits of 8, 4, 2 or 1 bits whose widths add up to `bits`, widest
-//! digit in the lowest bits of the code. A block of `4·lanes` bytes holds one digit of `8/width` quads (four
-//! consecutive k): byte `4c + i` belongs to column `c`, element `i` of the quad, and quad `j` of the block lies at bit
-//! `j·width` of the byte. With 4 bits and 16 lanes:
+//! and is itself padded to 64 bytes. A unit covers [`unit(bits)`](unit()) consecutive k of all columns of the panel,
+//! first those of vector 0, then of vector 1; a group that ends inside a unit is filled up with zeros. Within a vector
+//! the codes are split into binary digits of 8, 4, 2 or 1 bits whose widths add up to `bits`, widest digit in the
+//! lowest bits of the code. A block of `4·lanes` bytes holds one digit of `8/width` quads (four consecutive k): byte
+//! `4c + i` belongs to column `c`, element `i` of the quad, and quad `j` of the block lies at bit `j·width` of the
+//! byte.
+//!
+//! # One panel, byte by byte
+//!
+//! Eight columns of 16 weights, one group, 4 bits, f16 scales, integer zero points, in 4 lanes. Column c has the codes
+//! `(c + k) mod 16`, the scale `2^c` and the zero point c, so that every byte says where it comes from:
 //!
 //! ```text
-//! byte     0      1      2      3      4      5   …  63
-//! low      c0k0   c0k1   c0k2   c0k3   c1k0   c1k1   c15k3
-//! high     c0k4   c0k5   c0k6   c0k7   c1k4   c1k5   c15k7
+//! byte   0  10 32 54 76                     zero points of c1 c0, c3 c2 (vector 0), c5 c4, c7 c6 (vector 1)
+//!        4  00 …                            padding
+//!       64  00 3C 00 40 00 44 00 48         scales 1, 2, 4, 8 of c0 to c3, little-endian f16
+//!       72  00 4C 00 50 00 54 00 58         scales 16, 32, 64, 128 of c4 to c7
+//!           c0          c1          c2          c3
+//!       80  40 51 62 73 51 62 73 84 62 73 84 95 73 84 95 A6     unit 0 of vector 0: k 0–3 low, k 4–7 high
+//!           c4          c5          c6          c7
+//!       96  84 95 A6 B7 95 A6 B7 C8 A6 B7 C8 D9 B7 C8 D9 EA     unit 0 of vector 1
+//!      112  C8 D9 EA FB D9 EA FB 0C EA FB 0C 1D FB 0C 1D 2E     unit 1 of vector 0: k 8–11 low, k 12–15 high
+//!      128  0C 1D 2E 3F 1D 2E 3F 40 2E 3F 40 51 3F 40 51 62     unit 1 of vector 1
+//!      144  00 …                            padding up to byte 192
 //! ```
+//!
+//! Byte 80 is column 0's `k = 0` (0) in the low nibble and its `k = 4` (4) in the high one. A kernel loads 16 bytes and
+//! has, after one mask, quad 0 of four columns; after one shift and mask, quad 1.
+//!
+//! ```
+//! use mixgemm::pack::{layout::PanelLayout, weights::PackedWeights};
+//! use mixgemm::{Floats, QuantMatrix, ScaleType, Scheme, Zeros};
+//!
+//! let codes = (0..8 * 16).map(|i| ((i / 16 + i % 16) % 16) as u8).collect(); // [N, K]
+//! let scales = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+//! let w = QuantMatrix::from_parts(
+//!     Scheme::int(4).group(16).asymmetric(),
+//!     8,
+//!     16,
+//!     codes,
+//!     Floats::from_f32(ScaleType::F16, &scales),
+//!     Zeros::Integer((0..8).collect()),
+//! )?;
+//! let packed = PackedWeights::pack(&w, PanelLayout { lanes: 4, bits: 4 })?;
+//! let panel = packed.panels(0..1);
+//! assert_eq!(panel.len(), 192);
+//! assert_eq!(panel[..4], [0x10, 0x32, 0x54, 0x76]);
+//! assert_eq!(panel[64..72], [0x00, 0x3C, 0x00, 0x40, 0x00, 0x44, 0x00, 0x48]);
+//! assert_eq!(panel[72..80], [0x00, 0x4C, 0x00, 0x50, 0x00, 0x54, 0x00, 0x58]);
+//! let rows: [u128; 4] = [
+//!     0x40516273_51627384_62738495_738495A6,
+//!     0x8495A6B7_95A6B7C8_A6B7C8D9_B7C8D9EA,
+//!     0xC8D9EAFB_D9EAFB0C_EAFB0C1D_FB0C1D2E,
+//!     0x0C1D2E3F_1D2E3F40_2E3F4051_3F405162,
+//! ];
+//! assert_eq!(panel[80..144], *rows.map(u128::to_be_bytes).as_flattened());
+//! assert!(panel[4..64].iter().chain(&panel[144..]).all(|&byte| byte == 0));
+//! # Ok::<(), mixgemm::Error>(())
+//! ```
+//!
+//! Codes of 6 bits, as an example of several digits, are a digit of 4 bits and one of 2 above it. Their unit is 16 k in
+//! three blocks: `k 0–7` and `k 8–15` of the first digit, then `k 0–15` of the second, four quads to a byte.
 #![forbid(unsafe_code)]
 
 use crate::quant::scheme::ScaleType;
@@ -58,7 +109,7 @@ pub enum ZeroLayout {
     Float,
 }
 
-/// Vectors in a full panel.
+/// Vectors in a panel.
 pub const PANEL_VECTORS: usize = 2;
 
 /// Consecutive k in a unit: the least that fills every block of every digit, `32 / (bits's lowest set bit)`.
@@ -140,16 +191,6 @@ impl WeightLayout {
         self.n.div_ceil(self.panel.nr())
     }
 
-    /// Vectors of panel `p`: 2, or 1 in a last panel of at most `lanes` columns.
-    #[must_use]
-    pub const fn vectors(&self, p: usize) -> usize {
-        if self.n - p * self.panel.nr() <= self.panel.lanes {
-            1
-        } else {
-            PANEL_VECTORS
-        }
-    }
-
     /// Units of group `g`.
     #[must_use]
     pub const fn group_units(&self, g: usize) -> usize {
@@ -178,42 +219,30 @@ impl WeightLayout {
         }
     }
 
-    /// Bytes from one full group's record to the next in a panel of so many vectors.
+    /// Bytes from one full group's record to the next in a panel.
     #[must_use]
-    pub const fn record_bytes(&self, vectors: usize) -> usize {
-        vectors * (self.scale_bytes() + self.units * self.panel.unit_bytes())
+    pub const fn record_bytes(&self) -> usize {
+        PANEL_VECTORS * (self.scale_bytes() + self.units * self.panel.unit_bytes())
     }
 
     /// Offset of the first group's record from the start of a panel.
     #[must_use]
-    pub const fn first_record(&self, vectors: usize) -> usize {
-        (self.groups * vectors * self.zero_bytes()).next_multiple_of(64)
+    pub const fn first_record(&self) -> usize {
+        (self.groups * PANEL_VECTORS * self.zero_bytes()).next_multiple_of(64)
     }
 
-    /// Bytes of a panel of so many vectors.
+    /// Bytes of a panel.
     #[must_use]
-    pub const fn panel_bytes(&self, vectors: usize) -> usize {
-        let short = (self.units - self.last_units) * vectors * self.panel.unit_bytes();
-        let records = self.groups * self.record_bytes(vectors);
-        (self.first_record(vectors) + records - if self.groups == 0 { 0 } else { short }).next_multiple_of(64)
-    }
-
-    /// The bytes of panel `p`.
-    #[must_use]
-    pub const fn panel_range(&self, p: usize) -> core::ops::Range<usize> {
-        let start = p * self.panel_bytes(PANEL_VECTORS);
-        start..start + self.panel_bytes(self.vectors(p))
+    pub const fn panel_bytes(&self) -> usize {
+        let short = (self.units - self.last_units) * PANEL_VECTORS * self.panel.unit_bytes();
+        let records = self.groups * self.record_bytes();
+        (self.first_record() + records - if self.groups == 0 { 0 } else { short }).next_multiple_of(64)
     }
 
     /// Bytes of all panels.
     #[must_use]
     pub const fn bytes(&self) -> usize {
-        let panels = self.panels();
-        if panels == 0 {
-            0
-        } else {
-            self.panel_range(panels - 1).end
-        }
+        self.panels() * self.panel_bytes()
     }
 }
 

@@ -23,7 +23,6 @@ pub struct PackedWeights {
 /// Where one column's codes of one group lie.
 struct Place {
     panel: usize,
-    vectors: usize,
     vector: usize,
     lane: usize,
 }
@@ -88,8 +87,7 @@ impl PackedWeights {
         let nr = self.layout.panel.nr();
         let (p, c) = (column / nr, column % nr);
         Place {
-            panel: self.layout.panel_range(p).start,
-            vectors: self.layout.vectors(p),
+            panel: p * self.layout.panel_bytes(),
             vector: c / self.layout.panel.lanes,
             lane: c % self.layout.panel.lanes,
         }
@@ -97,20 +95,20 @@ impl PackedWeights {
 
     /// Offset of the scale of this column and group.
     fn scale_at(&self, at: &Place, g: usize) -> usize {
-        let record = at.panel + self.layout.first_record(at.vectors) + g * self.layout.record_bytes(at.vectors);
+        let record = at.panel + self.layout.first_record() + g * self.layout.record_bytes();
         record + at.vector * self.layout.scale_bytes() + at.lane * self.layout.scale.bytes()
     }
 
     /// Offset of the first byte of zero points of this column's vector and group.
     fn zeros_at(&self, at: &Place, g: usize) -> usize {
-        at.panel + (g * at.vectors + at.vector) * self.layout.zero_bytes()
+        at.panel + (g * PANEL_VECTORS + at.vector) * self.layout.zero_bytes()
     }
 
     /// Offset of this column's byte `i` of block 0 of unit `u`.
     fn code_at(&self, at: &Place, g: usize, u: usize) -> usize {
-        let record = at.panel + self.layout.first_record(at.vectors) + g * self.layout.record_bytes(at.vectors);
-        let codes = record + at.vectors * self.layout.scale_bytes();
-        codes + (u * at.vectors + at.vector) * self.layout.panel.unit_bytes() + 4 * at.lane
+        let record = at.panel + self.layout.first_record() + g * self.layout.record_bytes();
+        let codes = record + PANEL_VECTORS * self.layout.scale_bytes();
+        codes + (u * PANEL_VECTORS + at.vector) * self.layout.panel.unit_bytes() + 4 * at.lane
     }
 
     fn write_group(&mut self, weights: &QuantMatrix, column: usize, g: usize) {
@@ -132,7 +130,7 @@ impl PackedWeights {
         let codes = &weights.code_row(column)[weights.group_range(g)];
         let bits = self.layout.panel.bits;
         let to = self.code_at(&at, g, 0);
-        let stride = at.vectors * self.layout.panel.unit_bytes();
+        let stride = PANEL_VECTORS * self.layout.panel.unit_bytes();
         for (u, codes) in codes.chunks(unit(bits)).enumerate() {
             self.write_unit(codes, to + u * stride);
         }
@@ -250,8 +248,8 @@ impl PackedWeights {
     /// The bytes of neighbouring panels.
     #[must_use]
     pub fn panels(&self, panels: Range<usize>) -> &[u8] {
-        let first = self.layout.panel_range(panels.start).start;
-        &self.bytes[first..self.layout.panel_range(panels.end - 1).end]
+        let bytes = self.layout.panel_bytes();
+        &self.bytes[panels.start * bytes..panels.end * bytes]
     }
 
     /// Bytes of all panels, padding included.

@@ -5,26 +5,75 @@ use alloc::string::String;
 use core::fmt;
 use core::str::FromStr;
 
+/// Whether this CPU has all of these features of x86-64: asked at run time, without `std` known at compile time.
+macro_rules! has {
+    ($($feature:tt),*) => {{
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        let has = true $(&& std::is_x86_feature_detected!($feature))*;
+        #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
+        let has = cfg!(all(target_arch = "x86_64", $(target_feature = $feature),*));
+        has
+    }};
+}
+
+/// As `has`, for AArch64. Its tiers are little-endian.
+macro_rules! has_arm {
+    ($($feature:tt),*) => {{
+        #[cfg(all(feature = "std", target_arch = "aarch64"))]
+        let has = cfg!(target_endian = "little") $(&& std::arch::is_aarch64_feature_detected!($feature))*;
+        #[cfg(not(all(feature = "std", target_arch = "aarch64")))]
+        let has = cfg!(all(target_arch = "aarch64", target_endian = "little", $(target_feature = $feature),*));
+        has
+    }};
+}
+
 /// An instruction-set tier that kernels exist for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Isa {
     /// Portable code, present everywhere.
     Scalar,
+    /// AVX2, FMA and F16C.
+    Avx2,
+    /// AVX2, FMA, F16C and AVX-VNNI.
+    AvxVnni,
+    /// AVX-512 F, BW, VL and DQ.
+    Avx512,
     /// AVX-512 F, BW, VL, DQ and VNNI.
     Avx512Vnni,
+    /// Advanced SIMD, which every AArch64 CPU has.
+    Neon,
+    /// Advanced SIMD with signed dot products (FEAT_DotProd).
+    NeonDot,
+    /// Advanced SIMD with mixed-sign dot products and matrix products (FEAT_I8MM).
+    NeonI8mm,
 }
 
 impl Isa {
-    /// Every tier that this version knows, slowest first.
-    pub const ALL: [Self; 2] = [Self::Scalar, Self::Avx512Vnni];
+    /// Every tier that this version knows, on any architecture; those of one architecture slowest first.
+    pub const ALL: [Self; 8] = [
+        Self::Scalar,
+        Self::Avx2,
+        Self::AvxVnni,
+        Self::Avx512,
+        Self::Avx512Vnni,
+        Self::Neon,
+        Self::NeonDot,
+        Self::NeonI8mm,
+    ];
 
     /// The name on the command line and in kernel names.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::AvxVnni => "avxvnni",
+            Self::Avx512 => "avx512",
             Self::Avx512Vnni => "avx512vnni",
+            Self::Neon => "neon",
+            Self::NeonDot => "neondot",
+            Self::NeonI8mm => "neoni8mm",
         }
     }
 
@@ -39,7 +88,13 @@ impl Isa {
     pub fn supported(self) -> bool {
         match self {
             Self::Scalar => true,
-            Self::Avx512Vnni => avx512vnni(),
+            Self::Avx2 => has!("avx2", "fma", "f16c"),
+            Self::AvxVnni => has!("avx2", "fma", "f16c", "avxvnni"),
+            Self::Avx512 => has!("avx512f", "avx512bw", "avx512vl", "avx512dq"),
+            Self::Avx512Vnni => has!("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"),
+            Self::Neon => has_arm!("neon"),
+            Self::NeonDot => has_arm!("neon", "dotprod"),
+            Self::NeonI8mm => has_arm!("neon", "i8mm"),
         }
     }
 
@@ -67,24 +122,6 @@ impl FromStr for Isa {
             .find(|isa| isa.name() == s)
             .ok_or_else(Self::names)
     }
-}
-
-#[cfg(all(feature = "std", target_arch = "x86_64"))]
-fn avx512vnni() -> bool {
-    use std::is_x86_feature_detected as has;
-    has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq") && has!("avx512vnni")
-}
-
-#[cfg(not(all(feature = "std", target_arch = "x86_64")))]
-fn avx512vnni() -> bool {
-    cfg!(all(
-        target_arch = "x86_64",
-        target_feature = "avx512f",
-        target_feature = "avx512bw",
-        target_feature = "avx512vl",
-        target_feature = "avx512dq",
-        target_feature = "avx512vnni"
-    ))
 }
 
 /// The cap that `MIXGEMM_ISA` sets, `None` where it is unset or empty. The error is the variable's unknown value.

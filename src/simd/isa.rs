@@ -5,14 +5,17 @@
 
 use crate::simd::cpu::Isa;
 
-/// Code that is compiled once for every tier. `body` must be `#[inline(always)]`, like everything it calls in a loop:
-/// it is inlined into the tier's one frame, where its features are on.
-pub trait Body {
-    /// What it works on.
+/// What a piece of code works on, on every tier.
+pub trait Work {
+    /// Its arguments.
     type Args<'a>;
+}
 
+/// Code that is compiled for a tier. `body` must be `#[inline(always)]`, like everything it calls in a loop: it is
+/// inlined into the tier's one frame, where its features are on.
+pub trait Body<S: Simd>: Work {
     /// The code.
-    fn body<S: Simd>(simd: S, args: &mut Self::Args<'_>);
+    fn body(simd: S, args: &mut Self::Args<'_>);
 }
 
 /// A tier's vector operations over `LANES` 32-bit lanes.
@@ -21,6 +24,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const ISA: Isa;
     /// 32-bit lanes in a vector.
     const LANES: usize;
+    /// Vector registers.
+    const REGISTERS: usize;
     /// `LANES` i32, or `4·LANES` bytes: byte `i` of lane `c` is byte `4c + i` of a block.
     type I: Copy;
     /// `LANES` f32.
@@ -36,7 +41,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn detect() -> Option<Self>;
 
     /// Runs a body with the tier's instructions enabled.
-    fn frame<B: Body>(self, args: &mut B::Args<'_>);
+    fn frame<B: Body<Self>>(self, args: &mut B::Args<'_>);
 
     /// A slice as whole blocks; what is left over is dropped.
     fn blocks(bytes: &[u8]) -> &[Self::Block];
@@ -44,7 +49,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn floats(values: &mut [f32]) -> &mut [Self::Floats];
     /// A slice as whole vectors of i32; what is left over is dropped.
     fn ints(values: &mut [i32]) -> &mut [Self::Ints];
+    /// A slice that is read as whole vectors of i32; what is left over is dropped.
+    fn int_blocks(values: &[i32]) -> &[Self::Ints];
 
+    /// The same vector; the compiler does not know that it is the same.
+    fn opaque(self, a: Self::I) -> Self::I;
     /// Hints that the cache line `ahead` bytes after `at` will be used soon. Changes no value.
     fn prefetch<T>(self, at: &T, ahead: usize);
     /// All bytes of a block.
@@ -58,8 +67,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn field(self, v: Self::I, right: u32, left: u32, mask: u8) -> Self::I;
     /// Bitwise or.
     fn or(self, a: Self::I, b: Self::I) -> Self::I;
-    /// Per lane `acc + Σ_i w_i·a_i` over its four bytes, w unsigned and a signed; wraps modulo 2^32.
-    fn dot(self, acc: Self::I, w: Self::I, a: Self::I) -> Self::I;
+    /// Bitwise exclusive or.
+    fn xor(self, a: Self::I, b: Self::I) -> Self::I;
     /// Wrapping addition.
     fn add(self, a: Self::I, b: Self::I) -> Self::I;
     /// Wrapping multiplication, low 32 bits.
@@ -72,6 +81,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn high16(self, a: Self::I) -> Self::I;
     /// `a & 0xFFFF`.
     fn low16(self, a: Self::I) -> Self::I;
+    /// Loads integers.
+    fn load_i32(self, from: &Self::Ints) -> Self::I;
     /// Stores integers.
     fn store_i32(self, a: Self::I, to: &mut Self::Ints);
 
@@ -109,4 +120,48 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn split_zero(self, z: Self::F, max: f32) -> (Self::I, Self::F);
     /// Per lane a where `condition ≠ 0`, else b.
     fn select_nonzero(self, condition: Self::F, a: Self::F, b: Self::F) -> Self::F;
+}
+
+/// Tiers with a dot product of four bytes in one instruction.
+pub trait Dot: Simd {
+    /// Whether [`dot`](Dot::dot) takes the bytes of w as signed. Codes of 8 bits are then moved by 128.
+    const SIGNED: bool;
+
+    /// Per lane `acc + Σ_i w_i·a_i` over its four bytes, a signed; wraps modulo 2^32.
+    fn dot(self, acc: Self::I, w: Self::I, a: Self::I) -> Self::I;
+}
+
+/// Tiers that add products up in 16 bits first: more of them fit a vector, but only a few fit a sum.
+pub trait ShortSums: Simd {
+    /// The 16-bit sums of one vector's lanes.
+    type P: Copy;
+    /// Products that one [`add_products`](ShortSums::add_products) adds to each sum.
+    const TERMS: usize;
+
+    /// Sums of nothing.
+    fn no_sums(self) -> Self::P;
+    /// Adds the four products of every lane, w unsigned and below 128, a signed, `TERMS` to a sum; sums wrap modulo 2^16.
+    fn add_products(self, sums: Self::P, w: Self::I, a: Self::I) -> Self::P;
+    /// The same sums. What was added to them before is not regrouped with what comes after: a compiler that does so runs
+    /// out of registers.
+    #[inline(always)]
+    fn pin(self, sums: Self::P) -> Self::P {
+        sums
+    }
+    /// Per lane `acc + (all its sums << left)`, for `left < 8`; wraps modulo 2^32.
+    fn settle(self, acc: Self::I, sums: Self::P, left: u32) -> Self::I;
+}
+
+/// Tiers that multiply eight bytes of two columns with eight bytes of two lhs rows in one instruction. Their lanes are a
+/// multiple of four and make blocks of four, of sixteen bytes each.
+pub trait MatrixDot: Dot {
+    /// `a0 b0 a1 b1` and `a2 b2 a3 b3` from every block of a and b.
+    fn zip(self, a: Self::I, b: Self::I) -> [Self::I; 2];
+    /// `a0 a2 b0 b2` and `a1 a3 b1 b3` from every block of a and b: what [`zip`](MatrixDot::zip) put together.
+    fn unzip(self, a: Self::I, b: Self::I) -> [Self::I; 2];
+    /// The same two octets, of two quads each, in every block.
+    fn splat_octets(self, octets: [[[u8; 4]; 2]; 2]) -> Self::I;
+    /// Lane `2i + j` of every block: `acc + Σ_e w_(8i+e)·a_(8j+e)` over eight of the block's bytes, w unsigned and a
+    /// signed; wraps modulo 2^32.
+    fn matrix_dot(self, acc: Self::I, w: Self::I, a: Self::I) -> Self::I;
 }

@@ -8,35 +8,28 @@
     reason = "peaks are loops over one instruction; calling them needs its presence proved"
 )]
 
+use crate::simd;
 use crate::simd::cpu::Isa;
+use crate::simd::isa::{Body, Simd};
+use crate::simd::peak::{self, Loop};
 use core::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A loop of `steps` steps over one instruction, and the operations of one step.
-struct Peak {
-    run: fn(usize),
-    operations: usize,
-}
-
 /// Integer multiply-adds of 8-bit operands on `threads` threads, in operations a second: 2 per multiply-add.
 ///
-/// The scalar tier's kernels are portable code that the compiler vectorises for the target's baseline, so its peak is
-/// that of the baseline. On x86-64 this is `pmaddwd` and `paddd` over widened 8-bit operands; elsewhere it is whatever
-/// the compiler makes of the products of such operands in the first-level cache, added up in i32.
+/// A tier with products of byte matrices or a dot product of bytes repeats that. One without adds products up in 16 bits eight times, as often as
+/// those of 4-bit codes fit, then in 32 bits. The scalar tier's kernels are portable code that the compiler vectorises for
+/// the target's baseline, so its peak is that of the baseline: on x86-64 `pmaddwd` and `paddd` over widened 8-bit
+/// operands; elsewhere whatever the compiler makes of the products of such operands in the first-level cache, added up in
+/// i32.
 ///
 /// # Panics
 /// When this CPU does not have the tier.
 #[must_use]
 pub fn integer_peak(isa: Isa, threads: usize, time: Duration) -> f64 {
-    assert!(isa.supported(), "isa: expected a tier of this CPU, found {isa}");
-    let peak = match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni => avx512::INTEGER,
-        _ => portable::INTEGER,
-    };
-    rate(&peak, threads, time)
+    rate(integer_loop(isa), threads, time)
 }
 
 /// f32 multiply-adds on `threads` threads, in operations a second: 2 per multiply-add. The scalar tier multiplies, then
@@ -47,40 +40,78 @@ pub fn integer_peak(isa: Isa, threads: usize, time: Duration) -> f64 {
 #[must_use]
 pub fn f32_peak(isa: Isa, threads: usize, time: Duration) -> f64 {
     assert!(isa.supported(), "isa: expected a tier of this CPU, found {isa}");
-    let peak = match isa {
+    match isa {
+        Isa::Scalar => rate(portable::float, threads, time),
+        _ => rate(|args| simd::run::<peak::Floats>(isa, args), threads, time),
+    }
+}
+
+/// A tier's integer loop.
+fn integer_loop(isa: Isa) -> fn(&mut Loop) {
+    #[cfg(target_arch = "x86_64")]
+    use crate::simd::{avx2::Avx2, avx512::Avx512, avx512vnni::Avx512Vnni, avxvnni::AvxVnni};
+    #[cfg(target_arch = "aarch64")]
+    use crate::simd::{neon::Neon, neondot::NeonDot, neoni8mm::NeonI8mm};
+    match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni => avx512::F32,
-        _ => portable::F32,
-    };
-    rate(&peak, threads, time)
+        Isa::Avx2 => within::<Avx2, peak::Shorts>,
+        #[cfg(target_arch = "x86_64")]
+        Isa::AvxVnni => within::<AvxVnni, peak::Dots>,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => within::<Avx512, peak::Shorts>,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni => within::<Avx512Vnni, peak::Dots>,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => within::<Neon, peak::Shorts>,
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDot => within::<NeonDot, peak::Dots>,
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonI8mm => within::<NeonI8mm, peak::Matrices>,
+        _ => portable::integer,
+    }
+}
+
+/// Runs a loop in a tier's frame.
+fn within<S: Simd, B: Body<S>>(args: &mut B::Args<'_>) {
+    S::detect().expect("isa: expected a tier of this CPU").frame::<B>(args);
 }
 
 /// Steps between two looks at the clock: some ten microseconds.
 const STEPS: usize = 2048;
 
-fn rate(peak: &Peak, threads: usize, time: Duration) -> f64 {
-    let calls = AtomicUsize::new(0);
-    let seconds = together(threads, |_| {
+fn rate(run: impl Fn(&mut Loop) + Sync, threads: usize, time: Duration) -> f64 {
+    let operations = AtomicUsize::new(0);
+    let (seconds, _) = together(threads, |_| {
         let start = Instant::now();
         let mut own = 0;
         while start.elapsed() < time {
-            (peak.run)(STEPS);
-            own += 1;
+            let mut args = Loop {
+                steps: STEPS,
+                operations: 0,
+            };
+            run(&mut args);
+            own += STEPS * args.operations;
         }
-        calls.fetch_add(own, Ordering::Relaxed);
+        operations.fetch_add(own, Ordering::Relaxed);
     });
-    (calls.into_inner() * STEPS * peak.operations) as f64 / seconds
+    operations.into_inner() as f64 / seconds
 }
 
-/// Runs `work(thread)` on `threads` threads that start together, and returns the seconds from the first start to the
-/// last end. The calling thread is one of them.
-fn together(threads: usize, work: impl Fn(usize) + Sync) -> f64 {
-    let threads = threads.max(1);
+/// Runs `work` on `threads` threads that start together, with numbers from 0 on; gives the seconds from the first start
+/// to the last end, and how many threads there were: fewer where the system starts no more. The calling thread is one
+/// of them.
+fn together(threads: usize, work: impl Fn(usize) + Sync) -> (f64, usize) {
+    together_from(threads, thread::Builder::new, work)
+}
+
+fn together_from(threads: usize, builder: impl Fn() -> thread::Builder, work: impl Fn(usize) + Sync) -> (f64, usize) {
     let arrived = AtomicUsize::new(0);
+    // Unknown until all that can be started are.
+    let expected = AtomicUsize::new(usize::MAX);
     let timed = |thread| {
         arrived.fetch_add(1, Ordering::AcqRel);
         // Waking sleepers one after the other would start them apart.
-        while arrived.load(Ordering::Acquire) < threads {
+        while arrived.load(Ordering::Acquire) < expected.load(Ordering::Acquire) {
             thread::yield_now();
         }
         let start = Instant::now();
@@ -89,30 +120,28 @@ fn together(threads: usize, work: impl Fn(usize) + Sync) -> f64 {
     };
     let spans: Vec<_> = thread::scope(|scope| {
         let timed = &timed;
-        let others: Vec<_> = (1..threads).map(|t| scope.spawn(move || timed(t))).collect();
+        let mut others = Vec::new();
+        while others.len() + 1 < threads {
+            let number = others.len() + 1;
+            let Ok(other) = builder().spawn_scoped(scope, move || timed(number)) else {
+                break;
+            };
+            others.push(other);
+        }
+        expected.store(others.len() + 1, Ordering::Release);
         let own = timed(0);
         let joined = others.into_iter().map(|t| t.join().expect("a roof loop ends"));
         core::iter::once(own).chain(joined).collect()
     });
     let start = spans.iter().map(|s| s.0).min().expect("at least one thread");
     let end = spans.iter().map(|s| s.1).max().expect("at least one thread");
-    (end - start).as_secs_f64()
+    ((end - start).as_secs_f64(), spans.len())
 }
 
 mod portable {
-    use super::{Peak, black_box};
+    use super::{Loop, black_box};
     #[cfg(target_arch = "x86_64")]
     use core::arch::x86_64::{_mm_add_epi32, _mm_madd_epi16, _mm_set1_epi16};
-
-    pub(super) const INTEGER: Peak = Peak {
-        run: integer,
-        operations: 2 * TERMS,
-    };
-
-    pub(super) const F32: Peak = Peak {
-        run: float,
-        operations: 2 * LANES,
-    };
 
     /// Multiply-adds of one step.
     #[cfg(target_arch = "x86_64")]
@@ -123,10 +152,11 @@ mod portable {
     const CHAINS: usize = 12;
 
     #[cfg(target_arch = "x86_64")]
-    fn integer(steps: usize) {
+    pub(super) fn integer(args: &mut Loop) {
+        args.operations = 2 * TERMS;
         // SAFETY: the CPU must have SSE2. Every x86-64 CPU has; a target without it would make the test
         // `every_tier_has_peaks` die of an illegal instruction.
-        unsafe { pmaddwd(steps) }
+        unsafe { pmaddwd(args.steps) }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -148,11 +178,12 @@ mod portable {
     const TERMS: usize = 512;
 
     #[cfg(not(target_arch = "x86_64"))]
-    fn integer(steps: usize) {
+    pub(super) fn integer(args: &mut Loop) {
+        args.operations = 2 * TERMS;
         let a: [i16; TERMS] = black_box(core::array::from_fn(|i| i16::from(i as u8)));
         let b: [i16; TERMS] = black_box(core::array::from_fn(|i| i16::from((i * 7) as i8)));
         let mut sums = [0i32; 16];
-        for _ in 0..steps {
+        for _ in 0..args.steps {
             let (a, b) = (black_box(&a), black_box(&b));
             for (a, b) in a.as_chunks::<16>().0.iter().zip(b.as_chunks::<16>().0) {
                 for (sum, (&a, &b)) in sums.iter_mut().zip(a.iter().zip(b)) {
@@ -166,10 +197,11 @@ mod portable {
     /// Twelve vectors of the narrowest baseline.
     const LANES: usize = 48;
 
-    fn float(steps: usize) {
+    pub(super) fn float(args: &mut Loop) {
+        args.operations = 2 * LANES;
         let (a, b) = (black_box(0.5f32), black_box(1.0f32));
         let mut sums = black_box([0.0f32; LANES]);
-        for _ in 0..steps {
+        for _ in 0..args.steps {
             for y in &mut sums {
                 *y = *y * a + b;
             }
@@ -180,56 +212,8 @@ mod portable {
 
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
-    use super::{Peak, black_box};
-    use core::arch::x86_64::{_mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_xor_si512};
-    use core::arch::x86_64::{_mm512_set1_epi8, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512};
-
-    /// Independent accumulators: several times the latency of either instruction.
-    const CHAINS: usize = 16;
-
-    pub(super) const INTEGER: Peak = Peak {
-        run: |steps| {
-            // SAFETY: the CPU must have AVX-512 F and VNNI. `integer_peak` is the only user of this constant, for
-            // `Isa::Avx512Vnni` after `Isa::supported`. Without it the test `every_tier_has_peaks` dies of an illegal
-            // instruction.
-            unsafe { vpdpbusd(steps) }
-        },
-        operations: 128 * CHAINS,
-    };
-
-    pub(super) const F32: Peak = Peak {
-        run: |steps| {
-            // SAFETY: the CPU must have AVX-512 F. `f32_peak` is the only user of this constant, for
-            // `Isa::Avx512Vnni` after `Isa::supported`. Without it the test `every_tier_has_peaks` dies of an illegal
-            // instruction.
-            unsafe { vfmadd(steps) }
-        },
-        operations: 32 * CHAINS,
-    };
-
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    fn vpdpbusd(steps: usize) {
-        let (a, b) = black_box((_mm512_set1_epi8(3), _mm512_set1_epi8(-5)));
-        let mut sums = [_mm512_setzero_si512(); CHAINS];
-        for _ in 0..steps {
-            for sum in &mut sums {
-                *sum = _mm512_dpbusd_epi32(*sum, a, b);
-            }
-        }
-        black_box(sums);
-    }
-
-    #[target_feature(enable = "avx512f")]
-    fn vfmadd(steps: usize) {
-        let (a, b) = black_box((_mm512_set1_ps(0.5), _mm512_set1_ps(1.0)));
-        let mut sums = [_mm512_setzero_ps(); CHAINS];
-        for _ in 0..steps {
-            for sum in &mut sums {
-                *sum = _mm512_fmadd_ps(*sum, a, b);
-            }
-        }
-        black_box(sums);
-    }
+    use super::black_box;
+    use core::arch::x86_64::{_mm512_loadu_si512, _mm512_setzero_si512, _mm512_xor_si512};
 
     /// [`super::read`] with one load a line.
     #[target_feature(enable = "avx512f")]
@@ -304,7 +288,8 @@ impl<'a> DramRoof<'a> {
         }
         let region = &self.buffer[self.next..][..bytes];
         self.next += bytes;
-        bytes as f64 / together(threads, |t| read(&region[t * part..][..part]))
+        let (seconds, threads) = together(threads, |t| read(&region[t * part..][..part]));
+        (part * threads) as f64 / seconds
     }
 }
 
@@ -371,11 +356,26 @@ mod tests {
     #[test]
     fn threads_start_together_and_each_works_once() {
         let calls: [AtomicUsize; 3] = Default::default();
-        let seconds = together(3, |t| {
+        let (seconds, threads) = together(3, |t| {
             calls[t].fetch_add(1, Ordering::Relaxed);
             thread::sleep(Duration::from_millis(2));
         });
-        assert!(seconds >= 2e-3);
+        assert!(seconds >= 2e-3 && threads == 3);
         assert!(calls.iter().all(|c| c.load(Ordering::Relaxed) == 1));
+    }
+    /// No address space holds the stack of the third thread.
+    #[test]
+    fn a_thread_that_cannot_start_is_not_waited_for() {
+        let (asked, calls) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let builder = || match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => thread::Builder::new(),
+            _ => thread::Builder::new().stack_size(usize::MAX / 4),
+        };
+        let (seconds, threads) = together_from(4, builder, |t| {
+            assert!(t < 2);
+            calls.fetch_add(1, Ordering::Relaxed);
+        });
+        assert!(seconds >= 0.0);
+        assert_eq!((threads, calls.into_inner()), (2, 2));
     }
 }

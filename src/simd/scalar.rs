@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::simd::cpu::Isa;
-use crate::simd::isa::{Body, Simd};
+use crate::simd::isa::{Body, Dot, MatrixDot, ShortSums, Simd};
 use core::array::from_fn;
 use half::f16;
 
@@ -31,6 +31,7 @@ fn fma(a: f32, b: f32, c: f32) -> f32 {
 impl<const N: usize> Simd for Scalar<N> {
     const ISA: Isa = Isa::Scalar;
     const LANES: usize = N;
+    const REGISTERS: usize = 16;
     type I = [i32; N];
     type F = [f32; N];
     type Block = Lanes<N>;
@@ -42,7 +43,7 @@ impl<const N: usize> Simd for Scalar<N> {
         Some(Self)
     }
 
-    fn frame<B: Body>(self, args: &mut B::Args<'_>) {
+    fn frame<B: Body<Self>>(self, args: &mut B::Args<'_>) {
         B::body(self, args);
     }
 
@@ -59,6 +60,16 @@ impl<const N: usize> Simd for Scalar<N> {
     #[inline(always)]
     fn ints(values: &mut [i32]) -> &mut [Self::Ints] {
         values.as_chunks_mut::<N>().0
+    }
+
+    #[inline(always)]
+    fn int_blocks(values: &[i32]) -> &[Self::Ints] {
+        values.as_chunks::<N>().0
+    }
+
+    #[inline(always)]
+    fn opaque(self, a: Self::I) -> Self::I {
+        core::hint::black_box(a)
     }
 
     #[inline(always)]
@@ -91,12 +102,8 @@ impl<const N: usize> Simd for Scalar<N> {
     }
 
     #[inline(always)]
-    fn dot(self, acc: Self::I, w: Self::I, a: Self::I) -> Self::I {
-        from_fn(|c| {
-            let (w, a) = (w[c].to_le_bytes(), a[c].to_le_bytes().map(|a| a as i8));
-            let products: [i32; 4] = from_fn(|i| i32::from(w[i]) * i32::from(a[i]));
-            acc[c].wrapping_add(products.iter().sum())
-        })
+    fn xor(self, a: Self::I, b: Self::I) -> Self::I {
+        from_fn(|c| a[c] ^ b[c])
     }
 
     #[inline(always)]
@@ -127,6 +134,11 @@ impl<const N: usize> Simd for Scalar<N> {
     #[inline(always)]
     fn low16(self, a: Self::I) -> Self::I {
         a.map(|a| a & 0xFFFF)
+    }
+
+    #[inline(always)]
+    fn load_i32(self, from: &Self::Ints) -> Self::I {
+        *from
     }
 
     #[inline(always)]
@@ -214,5 +226,83 @@ impl<const N: usize> Simd for Scalar<N> {
     #[inline(always)]
     fn select_nonzero(self, condition: Self::F, a: Self::F, b: Self::F) -> Self::F {
         from_fn(|c| if condition[c] != 0.0 { a[c] } else { b[c] })
+    }
+}
+
+impl<const N: usize> Dot for Scalar<N> {
+    const SIGNED: bool = false;
+
+    #[inline(always)]
+    fn dot(self, acc: Self::I, w: Self::I, a: Self::I) -> Self::I {
+        from_fn(|c| {
+            let (w, a) = (w[c].to_le_bytes(), a[c].to_le_bytes().map(|a| a as i8));
+            let products: [i32; 4] = from_fn(|i| i32::from(w[i]) * i32::from(a[i]));
+            acc[c].wrapping_add(products.iter().sum())
+        })
+    }
+}
+
+impl<const N: usize> ShortSums for Scalar<N> {
+    type P = [[i16; 2]; N];
+    const TERMS: usize = 2;
+
+    #[inline(always)]
+    fn no_sums(self) -> Self::P {
+        [[0; 2]; N]
+    }
+
+    #[inline(always)]
+    fn add_products(self, sums: Self::P, w: Self::I, a: Self::I) -> Self::P {
+        from_fn(|c| {
+            let (w, a) = (w[c].to_le_bytes(), a[c].to_le_bytes());
+            let product = |i: usize| i16::from(w[i]).wrapping_mul(i16::from(a[i] as i8));
+            from_fn(|h| {
+                let pair = product(2 * h).wrapping_add(product(2 * h + 1));
+                sums[c][h].wrapping_add(pair)
+            })
+        })
+    }
+
+    #[inline(always)]
+    fn settle(self, acc: Self::I, sums: Self::P, left: u32) -> Self::I {
+        from_fn(|c| {
+            let sum = i32::from(sums[c][0]) + i32::from(sums[c][1]);
+            acc[c].wrapping_add(sum << left)
+        })
+    }
+}
+
+/// For lane counts that are multiples of four.
+impl<const N: usize> MatrixDot for Scalar<N> {
+    #[inline(always)]
+    fn zip(self, a: Self::I, b: Self::I) -> [Self::I; 2] {
+        let lane = |c: usize, half: usize| [a, b][c % 2][c / 4 * 4 + 2 * half + c % 4 / 2];
+        [from_fn(|c| lane(c, 0)), from_fn(|c| lane(c, 1))]
+    }
+
+    #[inline(always)]
+    fn unzip(self, a: Self::I, b: Self::I) -> [Self::I; 2] {
+        let lane = |c: usize, odd: usize| [a, b][c % 4 / 2][c / 4 * 4 + c % 2 * 2 + odd];
+        [from_fn(|c| lane(c, 0)), from_fn(|c| lane(c, 1))]
+    }
+
+    #[inline(always)]
+    fn splat_octets(self, octets: [[[u8; 4]; 2]; 2]) -> Self::I {
+        from_fn(|c| i32::from_le_bytes(octets[c % 4 / 2][c % 2]))
+    }
+
+    #[inline(always)]
+    fn matrix_dot(self, acc: Self::I, w: Self::I, a: Self::I) -> Self::I {
+        const { assert!(N.is_multiple_of(4)) };
+        from_fn(|c| {
+            let (block, i, j) = (c / 4 * 4, c % 4 / 2, c % 2);
+            let (w, a) = (&w[block + 2 * i..][..2], &a[block + 2 * j..][..2]);
+            let bytes = w
+                .iter()
+                .zip(a)
+                .flat_map(|(w, a)| w.to_le_bytes().into_iter().zip(a.to_le_bytes()));
+            let products = bytes.map(|(w, a)| i32::from(w) * i32::from(a as i8));
+            acc[c].wrapping_add(products.sum())
+        })
     }
 }

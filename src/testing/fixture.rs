@@ -1,7 +1,7 @@
 //! Operands in which everything differs: fixtures whose groups share a scale hide most faults of a kernel.
 #![forbid(unsafe_code)]
 
-use crate::base::float::Element;
+use crate::base::float::{Element, pow2};
 use crate::base::mat::Mat;
 use crate::quant::input::{Activations, Mode};
 use crate::quant::matrix::{Floats, QuantMatrix, Zeros};
@@ -133,4 +133,27 @@ impl Inputs {
             (Mode::Exact, f16),
         ]
     }
+}
+
+/// f16 input of which every group of `group` columns, at least two of them, needs exactly `slices` slices (1 to 6) in
+/// mode `exact`.
+#[must_use]
+pub fn exact_slices(draw: &mut Draw, slices: usize, m: usize, k: usize, group: usize) -> Mat<f16> {
+    let power = |e: i32| f64::from(pow2(e));
+    // 2^(8s − 9) is above what s − 1 balanced slices hold; the sum of all bits below 2^(8s − 1) needs no more than s.
+    let top = power((8 * slices as i32 - 9).max(0));
+    let span = (8 * slices - 2).min(40);
+    Mat::from_fn(m, k, |r, c| {
+        let magnitude = match (c + r) % group.min(k - c / group * group) {
+            0 => top,
+            1 => 1.0,
+            _ => {
+                let exponent = draw.below(span);
+                let kept = exponent.min(10);
+                (draw.below(1 << kept) as f64 + power(kept as i32)) * power((exponent - kept) as i32)
+            }
+        };
+        let negative = magnitude != top && draw.below(2) == 0;
+        f16::from_f64(if negative { -magnitude } else { magnitude } * power(-24))
+    })
 }

@@ -24,9 +24,11 @@
 mod draw;
 mod each;
 mod fixture;
+mod kernel_case;
 mod shapes;
 
 pub use draw::Draw;
 pub use each::{Backwards, for_each_backend, for_each_kernel};
-pub use fixture::{Inputs, STATIC, weights, weights_with_zeros};
+pub use fixture::{Inputs, STATIC, exact_slices, weights, weights_with_zeros};
+pub use kernel_case::{KernelCase, pack_tile, tile_spec};
 pub use shapes::{Problem, hurtful_shapes, schemes};

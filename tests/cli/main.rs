@@ -2,6 +2,8 @@
 #![cfg(feature = "cli")]
 #![forbid(unsafe_code)]
 
+mod bench;
+mod doctor;
 mod refusals;
 mod results;
 

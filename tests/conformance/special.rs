@@ -150,3 +150,17 @@ fn a_non_finite_row_is_the_sum_of_its_non_finite_inputs() {
         }
     });
 }
+
+/// N = 0 does nothing, so there is nothing to refuse: not even values that the mode refuses where there are outputs.
+#[test]
+fn without_outputs_no_value_is_refused() {
+    let (scale, saturate) = (1e-6, false);
+    let x = Mat::from_fn(3, 20, |_, _| 1e30f32);
+    let w = weights(&mut Draw::new(7), Scheme::int(4).group(16), 0, 20);
+    check(
+        &w,
+        x.view().into(),
+        Mode::A8Static { scale, saturate },
+        &Epilogue::new(),
+    );
+}

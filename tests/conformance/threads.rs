@@ -6,6 +6,7 @@ use mixgemm::testing::{Backwards, Draw, Inputs, weights};
 use mixgemm::{Epilogue, Host, Isa, Mat, Mode, Par, Pool, Scheme, Workspace, reference};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A thread for every task.
 struct Spawning(NonZeroUsize);
@@ -109,5 +110,34 @@ fn a_workspace_serves_any_products_in_any_order() {
         gemm.run_with(&mut workspace, x, mode, &Epilogue::new(), y.view_mut())
             .unwrap();
         assert_bits(y.data(), expected.data(), n, &|| format!("{isa} {mode:?}"));
+    }
+}
+
+/// A pool of another size at every question.
+struct Unsteady(AtomicUsize);
+
+impl Pool for Unsteady {
+    fn threads(&self) -> NonZeroUsize {
+        NonZeroUsize::new(2 + self.0.fetch_add(1, Ordering::SeqCst)).unwrap()
+    }
+
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        (0..tasks).for_each(task);
+    }
+}
+
+#[test]
+fn a_pool_is_asked_for_its_size_once_per_product() {
+    let draw = &mut Draw::new(32);
+    let w = weights(draw, Scheme::int(4).group(32), 65, 700);
+    let inputs = Inputs::new(draw, 50, 700);
+    let pool = Arc::new(Unsteady(AtomicUsize::new(0)));
+    let par = Par::Pool(pool.clone());
+    let plan = Host::new().prepare(&w).unwrap().plan(Mode::A8).unwrap().par(par);
+    let (x, mut y) = (inputs.f32.view().into(), Mat::<f32>::zeros(50, 65));
+    for product in 1..=3 {
+        let out = y.view_mut().into();
+        plan.run(&mut Workspace::new(), x, &Epilogue::new(), out).unwrap();
+        assert_eq!(pool.0.load(Ordering::SeqCst), product);
     }
 }

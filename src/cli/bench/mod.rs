@@ -1,11 +1,16 @@
 //! `mixgemm bench`: times products of random operands beside the machine's roofs.
 #![forbid(unsafe_code)]
 
+mod csv;
+mod model;
+mod pattern;
 mod report;
+mod roofline;
 mod rounds;
 mod workload;
 
 use crate::cli::arguments::{self, BackendName, ModeName};
+use crate::cli::destination::Destination;
 use crate::cli::device;
 use crate::cli::machine::{self, Machine};
 use crate::cli::measure;
@@ -16,10 +21,13 @@ use anyhow::{Context, Result};
 use mixgemm::base::buffer::AlignedBuf;
 use mixgemm::simd::roof::DramRoof;
 use mixgemm::{Group, Host, Isa, Mat, Scheme};
+use model::{Layer, Model};
+use pattern::Patterns;
 use report::Findings;
 use rounds::{Bench, Case, Row};
 use std::io::Write;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use workload::{Copies, Input, is_decode};
 
@@ -31,13 +39,18 @@ use workload::{Copies, Input, is_decode};
                   and shares are medians of each round's own ratio. Up to M = 16 the weights rotate over different \
                   copies beyond the last-level cache, as when a model decodes. Every row's answer is compared with \
                   the reference first.",
-    after_help = "Example:\n  mixgemm bench --shape 4096x4096 --m 1,256 --bits 4 --group 128 --asym \\\n    \
-                  --mode a8,a16,exact --threads 1,2"
+    after_help = "Examples:\n  mixgemm bench --shape 4096x4096 --m 1,256 --bits 4 --group 128 --asym \\\n    \
+                  --mode a8,a16,exact --threads 1,2\n  \
+                  mixgemm bench --model llama3-8b --m 1 --mode a16 --svg roofline.svg --csv rows.csv\n  \
+                  mixgemm bench --mode a8 --kernel 'direct-a8*-8x*'"
 )]
 pub(crate) struct Args {
     /// Shapes of the weights: output x input channels
     #[arg(long, value_delimiter = ',', default_value = "4096x4096", value_name = "NxK", value_parser = arguments::shape)]
     shape: Vec<(usize, usize)>,
+    /// All linear layers of a model instead of shapes
+    #[arg(long, value_enum, conflicts_with = "shape")]
+    model: Option<Model>,
     /// Numbers of activation rows
     #[arg(long, value_delimiter = ',', default_value = "1,256", value_parser = arguments::count)]
     m: Vec<NonZeroUsize>,
@@ -65,6 +78,18 @@ pub(crate) struct Args {
     /// Rounds [default: 6, or 1 on an emulated backend]
     #[arg(long, value_name = "R", value_parser = arguments::count)]
     rounds: Option<NonZeroUsize>,
+    /// Kernels to prefer where they fit: names in which * stands for any run of characters
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
+    kernel: Vec<String>,
+    /// Also draw the rows under the roofs into this SVG file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Also write the rows, with everything known about this machine, into this CSV file
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Replace existing files
+    #[arg(long)]
+    force: bool,
 }
 
 /// Copies of decode's weights together exceed this, and twice the last-level cache.
@@ -80,7 +105,10 @@ const SOME_MEMORY: u64 = 8 << 30;
 pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Result<ExitCode> {
     let machine = Machine::here()?;
     let isa = args.tier()?;
-    let cases = args.cases(&machine)?;
+    let layers = args.layers();
+    let cases = args.cases(&machine, &layers)?;
+    let patterns = args.patterns(isa, &cases)?;
+    let (svg, csv) = args.files()?;
     let cache = usize::try_from(machine.last_level_cache.unwrap_or(0)).unwrap_or(0);
     let emulated = args.backend == BackendName::Mixpe;
     let rounds = args.rounds.map_or(if emulated { 1 } else { 6 }, NonZeroUsize::get);
@@ -88,7 +116,7 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
     let progress = Progress::new(cases.len() * (rounds + 1));
     let (mut rows, mut copies) = args.prepare(cases, isa, BEYOND_CACHE.max(2 * cache), &progress)?;
     let mut buffer = AlignedBuf::zeroed(ROOF_BUFFER)?;
-    let mut bench = Bench::new(isa, DramRoof::new(&mut buffer), &args.threads)?;
+    let mut bench = Bench::new(isa, DramRoof::new(&mut buffer), &args.threads, patterns)?;
     for row in &mut rows {
         progress.step(format!("checking {}", describe(&row.case)));
         let checked = bench.check(row, &copies[row.weights]);
@@ -102,7 +130,16 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
         }
     }
     drop(progress);
-    let findings = Findings::new(machine, if emulated { "emulated" } else { isa.name() }, &rows, &copies);
+    let tier = if emulated { "emulated" } else { isa.name() };
+    let findings = Findings::new(machine, tier, (&rows, &copies), &layers, args.model);
+    if let Some(file) = csv {
+        let text = csv::text(&findings)?;
+        file.write(|out| out.write_all(text.as_bytes()))?;
+    }
+    if let Some(file) = svg {
+        let drawing = roofline::draw(&findings)?;
+        file.write(|out| out.write_all(drawing.as_bytes()))?;
+    }
     if json {
         serde_json::to_writer_pretty(&mut *out, &findings)?;
         writeln!(out)?;
@@ -137,15 +174,49 @@ impl Args {
         Ok(isa)
     }
 
+    /// The matrices to multiply by.
+    fn layers(&self) -> Vec<Layer> {
+        match self.model {
+            Some(model) => model.layers(),
+            None => self.shape.iter().copied().map(Layer::alone).collect(),
+        }
+    }
+
+    /// The kernels to prefer, all of which could be used.
+    fn patterns(&self, isa: Isa, cases: &[Case]) -> Result<Patterns> {
+        let patterns = Patterns::new(&self.kernel);
+        if self.backend == BackendName::Mixpe && !self.kernel.is_empty() {
+            return Err(refusal("--kernel", "--backend host", "--backend mixpe"));
+        }
+        patterns.check(isa, cases)?;
+        Ok(patterns)
+    }
+
+    /// Where to draw and where to write rows.
+    fn files(&self) -> Result<(Option<Destination>, Option<Destination>)> {
+        if self.backend == BackendName::Mixpe && self.svg.is_some() {
+            let found = "--backend mixpe, whose times are those of the emulation";
+            return Err(refusal("--svg", "--backend host", found));
+        }
+        if self.svg.is_some() && self.svg == self.csv {
+            return Err(refusal("--csv", "another file than --svg", "the same"));
+        }
+        let file = |option, path: &Option<PathBuf>| {
+            let path = path.as_deref();
+            path.map(|path| Destination::new(option, path, self.force)).transpose()
+        };
+        Ok((file("--svg", &self.svg)?, file("--csv", &self.csv)?))
+    }
+
     /// All rows that the arguments ask for, checked before anything large is made.
-    fn cases(&self, machine: &Machine) -> Result<Vec<Case>> {
+    fn cases(&self, machine: &Machine, layers: &[Layer]) -> Result<Vec<Case>> {
         if let Some(&threads) = self.threads.iter().find(|t| t.get() > machine.threads) {
             let expected = format!("1 to {}, the threads of this machine", machine.threads);
             return Err(refusal("--threads", expected, threads));
         }
-        self.check_memory(machine.memory.unwrap_or(SOME_MEMORY) as f64 / 2.0)?;
+        self.check_memory(layers, machine.memory.unwrap_or(SOME_MEMORY) as f64 / 2.0)?;
         let mut cases = Vec::new();
-        for &(n, k) in &self.shape {
+        for (layer, &Layer { n, k, .. }) in layers.iter().enumerate() {
             for &bits in &self.bits {
                 let mut scheme = Scheme {
                     group: self.group,
@@ -169,6 +240,7 @@ impl Args {
                             scheme,
                             mode,
                             threads,
+                            layer,
                         }));
                     }
                 }
@@ -178,11 +250,11 @@ impl Args {
     }
 
     /// Refuses operands that together take more than `limit` bytes.
-    fn check_memory(&self, limit: f64) -> Result<()> {
+    fn check_memory(&self, layers: &[Layer], limit: f64) -> Result<()> {
         const GIB: f64 = (1 << 30) as f64;
-        let sides = |of: fn(f64, f64) -> f64| -> f64 { self.shape.iter().map(|&(n, k)| of(n as f64, k as f64)).sum() };
+        let sides = |of: fn(f64, f64) -> f64| -> f64 { layers.iter().map(|l| of(l.n as f64, l.k as f64)).sum() };
         // Codes take a byte each while a copy is made, and packed ones no more.
-        let weights = 4.0 * sides(|n, k| n * k) + self.shape.len() as f64 * BEYOND_CACHE as f64;
+        let weights = 4.0 * sides(|n, k| n * k) + layers.len() as f64 * BEYOND_CACHE as f64;
         let weights = weights * self.bits.len() as f64 + ROOF_BUFFER as f64;
         // Inputs take 4 bytes, 8 while one form is made from another; so does output where the reference looks on.
         let rows: f64 = self.m.iter().map(|m| m.get() as f64).sum();
@@ -193,7 +265,9 @@ impl Args {
         }
         let expected = format!("products within half of the memory, {:.1} GiB", limit / GIB);
         let found = format!("{:.1} GiB", (weights + activations) / GIB);
-        let (argument, value) = if weights > limit {
+        let (argument, value) = if let (Some(model), true) = (self.model, weights > limit) {
+            ("--model", arguments::spelled(model))
+        } else if weights > limit {
             let shapes: Vec<String> = self.shape.iter().map(|(n, k)| format!("{n}x{k}")).collect();
             ("--shape", shapes.join(","))
         } else {

@@ -1,8 +1,10 @@
 //! What a benchmark says: a table for people, JSON for programs.
 #![forbid(unsafe_code)]
 
+use super::model::{Layer, Model};
 use super::rounds::{Row, Sample};
 use super::workload::Copies;
+use crate::cli::arguments;
 use crate::cli::machine::Machine;
 use crate::cli::measure::{median, operations};
 use crate::cli::table;
@@ -13,39 +15,73 @@ use std::io::Write;
 /// Everything that was found.
 #[derive(Debug, Serialize)]
 pub(super) struct Findings {
-    machine: Machine,
-    rows: Vec<Figures>,
+    pub(super) machine: Machine,
+    pub(super) rows: Vec<Figures>,
+    /// Of a model: the time of all its layers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    passes: Vec<Pass>,
+    #[serde(skip)]
+    pub(super) roofs: Vec<Roof>,
+}
+
+/// The roofs on so many threads: medians over all samples.
+#[derive(Debug)]
+pub(super) struct Roof {
+    pub(super) threads: usize,
+    pub(super) integer_gops: f64,
+    f32_gflops: f64,
+    pub(super) dram_gbps: f64,
+    /// The slowest and the fastest sample of memory.
+    dram_range: (f64, f64),
+}
+
+/// Every linear layer of a model, one after the other.
+#[derive(Debug, Serialize)]
+struct Pass {
+    model: String,
+    mode: &'static str,
+    bits: u8,
+    m: usize,
+    threads: usize,
+    seconds: f64,
+    seconds_per_token: f64,
 }
 
 /// One row. Figures are medians over rounds, fractions medians of each round's own ratio.
 #[derive(Debug, Serialize)]
 pub(super) struct Figures {
-    backend: &'static str,
-    kernel: &'static str,
-    isa: &'static str,
-    mode: &'static str,
-    n: usize,
-    k: usize,
-    m: usize,
-    bits: u8,
-    group: usize,
-    asym: bool,
-    threads: usize,
-    seconds: f64,
-    gops: f64,
-    peak_gops: f64,
+    pub(super) backend: &'static str,
+    pub(super) kernel: &'static str,
+    pub(super) isa: &'static str,
+    pub(super) mode: &'static str,
+    pub(super) n: usize,
+    pub(super) k: usize,
+    pub(super) m: usize,
+    pub(super) bits: u8,
+    pub(super) group: usize,
+    pub(super) asym: bool,
+    pub(super) threads: usize,
+    pub(super) seconds: f64,
+    pub(super) gops: f64,
+    pub(super) peak_gops: f64,
     /// Of an emulated backend there is none.
-    fraction_of_peak: Option<f64>,
-    f32_peak_gops: f64,
-    weight_bytes: f64,
-    bits_per_weight: f64,
-    gbps: f64,
-    dram_gbps: f64,
-    fraction_of_dram: Option<f64>,
+    pub(super) fraction_of_peak: Option<f64>,
+    pub(super) f32_peak_gops: f64,
+    pub(super) weight_bytes: f64,
+    pub(super) bits_per_weight: f64,
+    pub(super) gbps: f64,
+    pub(super) dram_gbps: f64,
+    pub(super) fraction_of_dram: Option<f64>,
+    /// What the matrices of this shape are called in the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) layer: Option<String>,
+    /// How many of them a pass through the model multiplies by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) layer_count: Option<usize>,
 }
 
 impl Figures {
-    fn new(row: &Row, copies: &Copies, isa: &'static str) -> Self {
+    fn new(row: &Row, copies: &Copies, isa: &'static str, layer: &Layer) -> Self {
         let over_rounds = |f: &dyn Fn(&Sample) -> f64| median(row.samples.iter().map(f).collect());
         let (case, bytes, device) = (row.case, copies.source_bytes, &copies.all[0]);
         let operations = operations(case.m, case.n, case.k);
@@ -73,6 +109,8 @@ impl Figures {
             gbps: bytes / seconds / 1e9,
             dram_gbps: over_rounds(&|s| s.dram) / 1e9,
             fraction_of_dram: share(&|s| bytes / s.seconds / s.dram),
+            layer: layer.names.clone(),
+            layer_count: layer.names.is_some().then_some(layer.count),
         }
     }
 }
@@ -86,11 +124,20 @@ const LEGEND: &str = "
   of peak  share of the integer peak of the same moment       of DRAM  share of the memory's rate of the same moment";
 
 impl Findings {
-    pub(super) fn new(machine: Machine, isa: &'static str, rows: &[Row], copies: &[Copies]) -> Self {
-        let figures = |row: &Row| Figures::new(row, &copies[row.weights], isa);
+    pub(super) fn new(
+        machine: Machine,
+        isa: &'static str,
+        (rows, copies): (&[Row], &[Copies]),
+        layers: &[Layer],
+        model: Option<Model>,
+    ) -> Self {
+        let figures = |row: &Row| Figures::new(row, &copies[row.weights], isa, &layers[row.case.layer]);
+        let figures: Vec<Figures> = rows.iter().map(figures).collect();
         Self {
             machine,
-            rows: rows.iter().map(figures).collect(),
+            passes: model.map_or_else(Vec::new, |model| passes(&arguments::spelled(model), &figures)),
+            rows: figures,
+            roofs: roofs(rows),
         }
     }
 
@@ -105,9 +152,12 @@ impl Findings {
                 1 => "1 copy".into(),
                 count => format!("{count} different copies for M up to 16"),
             };
+            let figures = own().map(|(f, _)| f).next();
+            let layer = figures.and_then(|f| Some((f.layer.as_ref()?, f.layer_count?)));
+            let layer = layer.map_or_else(String::new, |(names, count)| format!(" ({names}: {count} in all)"));
             writeln!(
                 out,
-                "\n{}x{}, {}: {:.2} bits per weight, {:.1} MB, {count}",
+                "\n{}x{}{layer}, {}: {:.2} bits per weight, {:.1} MB, {count}",
                 first.case.n,
                 first.case.k,
                 table::scheme(&first.case.scheme),
@@ -132,36 +182,136 @@ impl Findings {
             writeln!(out, "{}", table.trim_fmt())?;
         }
         writeln!(out, "{LEGEND}\n")?;
-        self.roofs(rows).iter().try_for_each(|line| writeln!(out, "{line}"))?;
+        self.print_passes(out)?;
+        let isa = self.rows.first().map_or("", |f| f.isa);
+        let isa = if isa == "emulated" { self.machine.isa } else { isa };
+        for roof in &self.roofs {
+            let (low, high) = roof.dram_range;
+            writeln!(
+                out,
+                "Roofs, {}: {isa} integer {:.0} GOPS, f32 {:.0} GFLOPS, DRAM {:.1} GB/s ({low:.1} to {high:.1})",
+                table::threads(roof.threads),
+                roof.integer_gops,
+                roof.f32_gflops,
+                roof.dram_gbps,
+            )?;
+        }
         if copies.iter().any(|c| c.all[0].emulated) {
             writeln!(out, "Times of an emulated backend are those of the emulation.")?;
         }
         Ok(())
     }
 
-    /// The roofs of each thread count: medians over all samples, memory with its range.
-    fn roofs(&self, rows: &[Row]) -> Vec<String> {
-        let mut threads: Vec<usize> = rows.iter().map(|r| r.case.threads.get()).collect();
-        threads.sort_unstable();
-        threads.dedup();
-        let isa = self.rows.first().map_or("", |f| f.isa);
-        let isa = if isa == "emulated" { self.machine.isa } else { isa };
-        let line = |t| {
-            let of = |f: fn(&Sample) -> f64| -> Vec<f64> {
-                let own = rows.iter().filter(|r| r.case.threads.get() == t);
-                own.flat_map(|r| &r.samples).map(|s| f(s) / 1e9).collect()
-            };
-            let dram = of(|s| s.dram);
-            let low = dram.iter().copied().fold(f64::INFINITY, f64::min);
-            let high = dram.iter().copied().fold(0.0, f64::max);
-            format!(
-                "Roofs, {t} thread{}: {isa} integer {:.0} GOPS, f32 {:.0} GFLOPS, DRAM {:.1} GB/s ({low:.1} to {high:.1})",
-                if t == 1 { "" } else { "s" },
-                median(of(|s| s.integer_peak)),
-                median(of(|s| s.f32_peak)),
-                median(dram),
-            )
+    /// The time of a whole model.
+    fn print_passes(&self, out: &mut impl Write) -> std::io::Result<()> {
+        for pass in &self.passes {
+            writeln!(
+                out,
+                "All linear layers of {}, {}, {} bits, M = {}, {}: {}, {} a token",
+                pass.model,
+                pass.mode,
+                pass.bits,
+                pass.m,
+                table::threads(pass.threads),
+                table::time(pass.seconds),
+                table::time(pass.seconds_per_token),
+            )?;
+        }
+        if !self.passes.is_empty() {
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+}
+
+/// The roofs of each thread count, fewest threads first.
+fn roofs(rows: &[Row]) -> Vec<Roof> {
+    let mut threads: Vec<usize> = rows.iter().map(|r| r.case.threads.get()).collect();
+    threads.sort_unstable();
+    threads.dedup();
+    let roof = |threads| {
+        let of = |f: fn(&Sample) -> f64| -> Vec<f64> {
+            let own = rows.iter().filter(|r| r.case.threads.get() == threads);
+            own.flat_map(|r| &r.samples).map(|s| f(s) / 1e9).collect()
         };
-        threads.into_iter().map(line).collect()
+        let dram = of(|s| s.dram);
+        let low = dram.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = dram.iter().copied().fold(0.0, f64::max);
+        Roof {
+            threads,
+            integer_gops: median(of(|s| s.integer_peak)),
+            f32_gflops: median(of(|s| s.f32_peak)),
+            dram_gbps: median(dram),
+            dram_range: (low, high),
+        }
+    };
+    threads.into_iter().map(roof).collect()
+}
+
+/// The sums over all layers, in the order of the first layer's rows.
+fn passes(model: &str, rows: &[Figures]) -> Vec<Pass> {
+    let mut passes: Vec<Pass> = Vec::new();
+    for f in rows {
+        let seconds = f.seconds * f.layer_count.unwrap_or(1) as f64;
+        let same = |p: &&mut Pass| (p.mode, p.bits, p.m, p.threads) == (f.mode, f.bits, f.m, f.threads);
+        match passes.iter_mut().find(same) {
+            Some(pass) => pass.seconds += seconds,
+            None => passes.push(Pass {
+                model: model.into(),
+                mode: f.mode,
+                bits: f.bits,
+                m: f.m,
+                threads: f.threads,
+                seconds,
+                seconds_per_token: 0.0,
+            }),
+        }
+    }
+    for pass in &mut passes {
+        pass.seconds_per_token = pass.seconds / pass.m as f64;
+    }
+    passes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(m: usize, seconds: f64, layer_count: usize) -> Figures {
+        Figures {
+            backend: "host",
+            kernel: "",
+            isa: "scalar",
+            mode: "a8",
+            n: 1,
+            k: 1,
+            m,
+            bits: 4,
+            group: 1,
+            asym: false,
+            threads: 1,
+            seconds,
+            gops: 1.0,
+            peak_gops: 1.0,
+            fraction_of_peak: None,
+            f32_peak_gops: 1.0,
+            weight_bytes: 1.0,
+            bits_per_weight: 4.0,
+            gbps: 1.0,
+            dram_gbps: 1.0,
+            fraction_of_dram: None,
+            layer: Some("q".into()),
+            layer_count: Some(layer_count),
+        }
+    }
+
+    #[test]
+    fn a_pass_takes_every_layer_as_often_as_the_model_has_it() {
+        let passes = passes(
+            "llama",
+            &[row(1, 2.0, 3), row(4, 5.0, 1), row(1, 0.5, 2), row(4, 1.0, 3)],
+        );
+        let found: Vec<_> = passes.iter().map(|p| (p.m, p.seconds, p.seconds_per_token)).collect();
+        assert_eq!(found, [(1, 7.0, 7.0), (4, 8.0, 2.0)]);
     }
 }

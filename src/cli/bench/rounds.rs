@@ -1,11 +1,12 @@
 //! Rounds: every row in turn, forwards and backwards, each beside the roofs of the same moment.
 #![forbid(unsafe_code)]
 
+use super::pattern::Patterns;
 use super::workload::{Copies, Input, is_decode};
 use crate::cli::arguments;
 use crate::cli::measure;
 use mixgemm::simd::roof::{self, DramRoof};
-use mixgemm::{Isa, Mat, Mode, Scheme, Workspace};
+use mixgemm::{Epilogue, Isa, Mat, Mode, Scheme, Workspace};
 use rayon::ThreadPool;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -20,6 +21,8 @@ pub(super) struct Case {
     pub(super) scheme: Scheme,
     pub(super) mode: Mode,
     pub(super) threads: NonZeroUsize,
+    /// Index of its layer.
+    pub(super) layer: usize,
 }
 
 /// A row: its case, operands and samples.
@@ -53,11 +56,17 @@ pub(super) struct Bench<'a> {
     isa: Isa,
     dram: DramRoof<'a>,
     pools: BTreeMap<NonZeroUsize, ThreadPool>,
+    patterns: Patterns,
     workspace: Workspace,
 }
 
 impl<'a> Bench<'a> {
-    pub(super) fn new(isa: Isa, dram: DramRoof<'a>, threads: &[NonZeroUsize]) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        isa: Isa,
+        dram: DramRoof<'a>,
+        threads: &[NonZeroUsize],
+        patterns: Patterns,
+    ) -> anyhow::Result<Self> {
         let mut pools = BTreeMap::new();
         for &threads in threads {
             pools.insert(threads, arguments::pool(threads)?);
@@ -66,6 +75,7 @@ impl<'a> Bench<'a> {
             isa,
             dram,
             pools,
+            patterns,
             workspace: Workspace::new(),
         })
     }
@@ -74,6 +84,7 @@ impl<'a> Bench<'a> {
     pub(super) fn check(&mut self, row: &mut Row, copies: &Copies) -> anyhow::Result<()> {
         let case = row.case;
         let last = if is_decode(case.m) { copies.all.len() - 1 } else { 0 };
+        let plans = copies.plans(&case, &self.patterns)?;
         for which in [0, last] {
             let device = &copies.all[which];
             // Emulation is slow, and its rows do not depend on each other.
@@ -81,7 +92,7 @@ impl<'a> Bench<'a> {
             let x = row.input.view().sub_rows(0, m)?;
             let mut y = Mat::<f32>::zeros(m, case.n);
             let workspace = &mut self.workspace;
-            let call = || copies.multiply(which, workspace, case.threads, (x, case.mode), y.view_mut());
+            let call = || plans[which].run(workspace, x, &Epilogue::new(), y.view_mut());
             row.kernel = on(&self.pools, case.threads, device.emulated, call)?.kernel;
             copies.check(which, case.scheme, x, case.mode, &y)?;
         }
@@ -91,6 +102,7 @@ impl<'a> Bench<'a> {
     /// Samples the roofs and then the row.
     pub(super) fn sample(&mut self, row: &mut Row, copies: &mut Copies) -> mixgemm::Result<()> {
         let (case, emulated) = (row.case, copies.all[0].emulated);
+        let (plans, mut which) = (copies.plans(&case, &self.patterns)?, copies.last);
         let dram = self.dram.sample(case.threads.get());
         let integer_peak = roof::integer_peak(self.isa, case.threads.get(), PEAK);
         let f32_peak = roof::f32_peak(self.isa, case.threads.get(), PEAK);
@@ -98,13 +110,16 @@ impl<'a> Bench<'a> {
         let seconds = on(&self.pools, case.threads, emulated, || {
             // The first call of a slice is not counted: the roofs have just emptied the caches and left threads asleep.
             measure::slice(if emulated { Duration::ZERO } else { SLICE }, || {
-                let which = copies.turn(is_decode(case.m));
+                which = if is_decode(case.m) { copies.after(which) } else { 0 };
                 let (x, y) = (row.input.view(), row.output.view_mut());
-                let call = || copies.multiply(which, workspace, case.threads, (x, case.mode), y);
+                let call = || plans[which].run(workspace, x, &Epilogue::new(), y);
                 let (report, seconds) = measure::timed(call);
                 report.map(|_| seconds)
             })
         })?;
+        if is_decode(case.m) {
+            copies.last = which;
+        }
         row.samples.push(Sample {
             seconds,
             integer_peak,

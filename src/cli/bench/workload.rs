@@ -1,15 +1,15 @@
 //! What is multiplied: random weights, in as many different copies as decode needs, and activations.
 #![forbid(unsafe_code)]
 
+use super::pattern::Patterns;
 use super::rounds::Case;
 use crate::cli::arguments::ModeName;
-use crate::cli::device::Device;
+use crate::cli::device::{Device, Planned};
 use crate::cli::progress::Progress;
 use crate::cli::table;
-use mixgemm::{Activations, Epilogue, Floats, Isa, Mat, MatMut, Mode, QuantMatrix, Report, Scheme, Workspace};
+use mixgemm::{Activations, Epilogue, Floats, Isa, Mat, Mode, QuantMatrix, Scheme};
 use mixgemm::{ZeroPoint, Zeros, f16, reference};
 use rayon::prelude::*;
-use std::num::NonZeroUsize;
 
 /// Whether the weights are read from memory at every call, as when a model decodes token after token.
 pub(super) fn is_decode(m: usize) -> bool {
@@ -128,7 +128,8 @@ impl Input {
 /// in turn.
 pub(super) struct Copies {
     pub(super) all: Vec<Device>,
-    next: usize,
+    /// The copy that was used last.
+    pub(super) last: usize,
     seed: u64,
     /// Bytes of the stored format, without padding.
     pub(super) source_bytes: f64,
@@ -165,31 +166,25 @@ impl Copies {
         let others: Vec<Device> = others.collect::<mixgemm::Result<_>>()?;
         Ok(Self {
             all: std::iter::once(first).chain(others).collect(),
-            next: 0,
+            last: 0,
             seed,
             source_bytes,
         })
     }
 
-    /// Multiplies by copy `which`.
-    pub(super) fn multiply(
-        &self,
-        which: usize,
-        workspace: &mut Workspace,
-        threads: NonZeroUsize,
-        x: (Activations<'_>, Mode),
-        y: MatMut<'_, f32>,
-    ) -> mixgemm::Result<Report> {
-        self.all[which].run(workspace, threads, x, &Epilogue::new(), y)
+    /// Plans for all copies.
+    pub(super) fn plans(&self, case: &Case, patterns: &Patterns) -> mixgemm::Result<Vec<Planned<'_>>> {
+        let prefer = |kernel| patterns.prefer(kernel);
+        let plans = self
+            .all
+            .iter()
+            .map(|device| device.plan(case.threads, case.mode, prefer));
+        plans.collect()
     }
 
-    /// The copy after the one used last when `rotate`, else the first.
-    pub(super) fn turn(&mut self, rotate: bool) -> usize {
-        if !rotate {
-            return 0;
-        }
-        self.next = (self.next + 1) % self.all.len();
-        self.next
+    /// The copy whose turn is after copy `last`.
+    pub(super) fn after(&self, last: usize) -> usize {
+        (last + 1) % self.all.len()
     }
 
     /// Compares the first row of `y`, the product of copy `which`, with the reference on the first 64 columns.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Row;
+use crate::cli::drawing::{FONT, GRID, INK, MARK, MODES, style, tick};
 use crate::cli::machine::Machine;
 use anyhow::{Result, anyhow};
 use mixgemm::Isa;
@@ -9,21 +10,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::error::Error;
 
-/// Modes and their colours, distinct for colour-blind readers too.
-const MODES: [(&str, RGBColor); 6] = [
-    ("a8", RGBColor(0, 114, 178)),
-    ("a8row", RGBColor(86, 180, 233)),
-    ("a8given", RGBColor(0, 158, 115)),
-    ("a8static", RGBColor(204, 121, 167)),
-    ("a16", RGBColor(230, 159, 0)),
-    ("exact", RGBColor(213, 94, 0)),
-];
 const SIZE: (u32, u32) = (960, 600);
-const INK: RGBColor = RGBColor(51, 51, 51);
-const GRID: RGBColor = RGBColor(230, 230, 230);
-const FONT: &str = "sans-serif";
-/// Radius of a mark.
-const MARK: i32 = 5;
 /// Half the side of a square mark.
 const SIDE: i32 = 4;
 /// Bits and group of the schemes, in the order of circle, triangle and square.
@@ -45,11 +32,6 @@ struct Mark {
     at: (f64, f64),
     style: ShapeStyle,
     scheme: (u8, usize),
-}
-
-/// Solid for one thread, pale for several.
-fn style(colour: RGBColor, threads: usize) -> ShapeStyle {
-    colour.mix(if threads == 1 { 0.9 } else { 0.4 }).filled()
 }
 
 fn marks(rows: &[Row]) -> Vec<Mark> {
@@ -97,14 +79,7 @@ fn onto(machine: &Machine, rows: &[Row], svg: &mut String) -> Result<(), Box<dyn
         .axis_desc_style((FONT, 14).into_font().color(&INK))
         .x_desc("10^9 operations a second (GOPS), logarithmic")
         .y_desc("kernel SQNR in dB: error of inputs and arithmetic")
-        .x_label_formatter(&|gops| {
-            let text = format!("{gops:.0}");
-            if text.starts_with(['1', '2', '5']) {
-                text
-            } else {
-                String::new()
-            }
-        })
+        .x_label_formatter(&|gops| tick(*gops))
         .y_label_formatter(&|db| format!("{db:.0}"))
         .draw()?;
     let of = |scheme| marks.iter().filter(move |m| m.scheme == scheme);

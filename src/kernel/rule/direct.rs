@@ -1,94 +1,109 @@
 //! The direct rule: codes are unpacked to bytes and multiplied with activation bytes by the tier's dot product.
+//!
+//! # One step
+//!
+//! The panel that [`layout`](crate::pack::layout) draws, its first unit, vector 0: one load, then two quads of four
+//! columns each, against bytes 0 to 3 and 4 to 7 of an lhs row, the same in every lane:
+//!
+//! ```text
+//! byte          80          84          88          92
+//! load          40 51 62 73 51 62 73 84 62 73 84 95 73 84 95 A6
+//! & 0F          00 01 02 03 01 02 03 04 02 03 04 05 03 04 05 06     k 0–3 of c0 | c1 | c2 | c3
+//! >> 4 & 0F     04 05 06 07 05 06 07 08 06 07 08 09 07 08 09 0A     k 4–7
+//! quad 0        a0 a1 a2 a3 a0 a1 a2 a3 a0 a1 a2 a3 a0 a1 a2 a3
+//! lane 0        += 0·a0 + 1·a1 + 2·a2 + 3·a3, then += 4·a4 + 5·a5 + 6·a6 + 7·a7
+//! ```
+//!
+//! ```text
+//! acc[r][v] = −z·B                                     (fold::start)
+//! for every unit of the group:
+//!     for every quad q of the unit:
+//!         codes[v] = unpack(unit[v], q)                for both vectors v: once for all rows
+//!         for every lhs row r:
+//!             quad = splat(lhs[r][4q .. 4q + 4])
+//!             acc[r][v] = dot(acc[r][v], codes[v], quad)
+//! ```
+//!
+//! Codes of several digits are unpacked digit by digit and put together by `or`. Few lhs rows take a second loop, where
+//! codes are one digit below 8 bits and the dot product takes unsigned bytes: quad q's codes are masked but not shifted,
+//! have accumulators of their own, and the sums are shifted at the group's end. Where the dot product takes signed
+//! bytes, codes of 8 bits are moved by 128 (their top bit is flipped), and accumulators start at `−z·B + 128·B`.
+//!
+//! # Why it is exact
+//!
+//! A code is at most 255, a slice at least −128 and at most 127, a group at most 65536 long: `|Σ q·a| ≤ 255·128·65536 <
+//! 2^31`. A quad's own sum, `2^(q·bits)` times too large, is under the same bound: `(2^bits − 1)·2^(q·bits) ≤ 255`.
+//! What accumulators start from may make them wrap on the way; as arithmetic modulo 2^32 is a ring, `D − z·B` is right
+//! in the end where it fits an i32, that is for `2^bits·128·group < 2^31`. Longer groups are folded from sums without
+//! zero points.
+//!
+//! # Instructions
+//!
+//! | tier | load and unpack | broadcast | dot |
+//! |---|---|---|---|
+//! | `avx512vnni` | `vmovdqu64`, `vpsrlw`, `vpandq` on 64 bytes | `vpbroadcastd` | `vpdpbusd`, unsigned × signed |
+//! | `avxvnni` | their 256-bit forms | `vpbroadcastd` | `vpdpbusd` |
+//! | `neondot` | `ldr`, `ushr`, `and` on 16 bytes | `dup` | `sdot`, signed × signed |
+//! | `neoni8mm`, odd numbers of lhs rows | the same | `dup` | `usdot`, unsigned × signed |
+//! | `scalar` | loops over lanes | | four products and their sum |
+//!
+//! # The price of one rule for all
+//!
+//! A unit of 4-bit codes and 12 lhs rows is 84 instructions on `avx512vnni` (rustc 1.95): 48 dot products, 24
+//! broadcasts, 8 to load and unpack, 4 of the loop. The broadcasts are what broadcasting rows costs, and unpacking is
+//! repeated for every tile of rows; in return there is no horizontal sum, and every width, tier and tile height is one of
+//! these two loops. Each row of the catalogue is compiled anew, which costs compile time and code size.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::needless_range_loop,
     reason = "loops over register tiles count rows and vectors"
 )]
 
-use crate::pack::layout::{Digit, blocks, digits};
-use crate::simd::isa::Simd;
+use crate::kernel::Family;
+use crate::kernel::rule::unpack::{quad, unpack};
+use crate::kernel::rule::{Rule, Tile};
+use crate::pack::layout::blocks;
+use crate::simd::isa::Dot;
 
-/// Accumulators of a tile of `R` lhs rows and two vectors of columns.
-pub type Tile<S, const R: usize> = [[<S as Simd>::I; 2]; R];
+/// The rule. Where the dot product takes signed bytes, codes of 8 bits are moved by 128.
+#[derive(Debug)]
+pub(in crate::kernel) struct Direct;
 
-/// The codes of quad `q` of one vector's unit: every digit's field, moved to its place and put together.
-#[inline(always)]
-fn unpack<S: Simd, const B: usize>(simd: S, unit: &[S::Block], q: usize) -> S::I {
-    let digits = const { digits(B as u8) };
-    let mut code = digit(simd, unit, q, digits[0]);
-    for i in 1..4 {
-        if digits[i].width > 0 {
-            code = simd.or(code, digit(simd, unit, q, digits[i]));
-        }
-    }
-    code
+/// Whether the quads of a unit are accumulated apart, where registers allow it and the dot product takes unsigned bytes:
+/// see [`step_apart`].
+const fn apart<S: Dot>(bits: usize, per_unit: usize, quads: usize, lhs_rows: usize) -> bool {
+    !S::SIGNED && per_unit == 1 && bits < 8 && 2 * lhs_rows * quads <= S::REGISTERS * 3 / 4
 }
 
-/// One digit of quad `q`, at its place in the code.
-#[inline(always)]
-fn digit<S: Simd>(simd: S, unit: &[S::Block], q: usize, d: Digit) -> S::I {
-    let per_block = 8 / d.width as usize;
-    let raw = simd.load(&unit[d.block + q / per_block]);
-    if d.width == 8 {
-        return raw;
-    }
-    let (at, to) = (q % per_block * d.width as usize, d.position as usize);
-    let mask = ((1u32 << d.width) - 1) << to;
-    simd.field(
-        raw,
-        at.saturating_sub(to) as u32,
-        to.saturating_sub(at) as u32,
-        mask as u8,
-    )
-}
+impl<S: Dot, const B: usize, const U: usize, const P: usize, const R: usize> Rule<S, B, U, P, R> for Direct {
+    const FAMILY: Family = Family::Direct;
+    const ORIGIN: i32 = if S::SIGNED && B == 8 { 128 } else { 0 };
 
-/// Whether the quads of a unit are accumulated apart, where registers allow it: see [`step_apart`].
-const fn apart(bits: usize, per_unit: usize, quads: usize, lhs_rows: usize) -> bool {
-    per_unit == 1 && bits < 8 && 2 * lhs_rows * quads <= 24
-}
-
-/// Adds the products of one group: `units × U` k of `R` lhs rows with the vectors of the panel, whose units have `P`
-/// blocks a vector. With one vector, its sums come twice.
-#[inline(always)]
-pub(crate) fn group<S: Simd, const B: usize, const U: usize, const P: usize, const R: usize>(
-    simd: S,
-    codes: &[S::Block],
-    vectors: usize,
-    lhs: &[[[u8; U]; R]],
-    mut acc: Tile<S, R>,
-) -> Tile<S, R> {
-    const { assert!(P == blocks(B as u8)) };
-    let units = codes.as_chunks::<P>().0;
-    if const { apart(B, P, U / 4, R) } {
-        let mut sets = [[[simd.splat_i32(0); 2]; R]; 8];
-        sets[0] = acc;
-        if vectors == 2 {
-            for (unit, lhs) in units.as_chunks::<2>().0.iter().zip(lhs) {
-                step_apart::<S, B, U, P, R>(simd, [&unit[0], &unit[1]], lhs, &mut sets);
+    #[inline(always)]
+    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], mut acc: Tile<S, R>) -> Tile<S, R> {
+        const { assert!(P == blocks(B as u8)) };
+        let units = codes.as_chunks::<P>().0.as_chunks::<2>().0;
+        if const { apart::<S>(B, P, U / 4, R) } {
+            let mut sets = [[[simd.splat_i32(0); 2]; R]; 8];
+            sets[0] = acc;
+            for (unit, lhs) in units.iter().zip(lhs) {
+                step_apart::<S, B, U, P, R>(simd, unit, lhs, &mut sets);
+            }
+            acc = sets[0];
+            for q in 1..U / 4 {
+                for r in 0..R {
+                    for v in 0..2 {
+                        acc[r][v] = simd.add(acc[r][v], simd.sar(sets[q][r][v], (q * B) as u32));
+                    }
+                }
             }
         } else {
             for (unit, lhs) in units.iter().zip(lhs) {
-                step_apart::<S, B, U, P, R>(simd, [unit, unit], lhs, &mut sets);
+                step::<S, B, U, P, R>(simd, unit, lhs, &mut acc);
             }
         }
-        acc = sets[0];
-        for q in 1..U / 4 {
-            for r in 0..R {
-                for v in 0..2 {
-                    acc[r][v] = simd.add(acc[r][v], simd.sar(sets[q][r][v], (q * B) as u32));
-                }
-            }
-        }
-    } else if vectors == 2 {
-        for (unit, lhs) in units.as_chunks::<2>().0.iter().zip(lhs) {
-            step::<S, B, U, P, R>(simd, [&unit[0], &unit[1]], lhs, &mut acc);
-        }
-    } else {
-        for (unit, lhs) in units.iter().zip(lhs) {
-            step::<S, B, U, P, R>(simd, [unit, unit], lhs, &mut acc);
-        }
+        acc
     }
-    acc
 }
 
 /// With few lhs rows codes come from memory, and their arithmetic fills the reorder window before enough loads are under
@@ -96,22 +111,21 @@ pub(crate) fn group<S: Simd, const B: usize, const U: usize, const P: usize, con
 /// loses the stream (on Zen 4 256 bytes gain a fifth of the bandwidth, 1024 lose a fifth).
 const AHEAD: usize = 256;
 
-/// Bytes 4q to 4q + 3 of one lhs row in every lane.
-#[inline(always)]
-fn quad<S: Simd, const U: usize>(simd: S, lhs: &[u8; U], q: usize) -> S::I {
-    simd.splat_quad([lhs[4 * q], lhs[4 * q + 1], lhs[4 * q + 2], lhs[4 * q + 3]])
-}
-
 /// One unit: each quad's codes are unpacked once and serve all lhs rows.
 #[inline(always)]
-fn step<S: Simd, const B: usize, const U: usize, const P: usize, const R: usize>(
+fn step<S: Dot, const B: usize, const U: usize, const P: usize, const R: usize>(
     simd: S,
-    unit: [&[S::Block; P]; 2],
+    unit: &[[S::Block; P]; 2],
     lhs: &[[u8; U]; R],
     acc: &mut Tile<S, R>,
 ) {
     for q in 0..U / 4 {
-        let codes = [unpack::<S, B>(simd, unit[0], q), unpack::<S, B>(simd, unit[1], q)];
+        let mut codes = [unpack::<S, B>(simd, &unit[0], q), unpack::<S, B>(simd, &unit[1], q)];
+        if S::SIGNED && B == 8 {
+            for v in 0..2 {
+                codes[v] = simd.xor(codes[v], simd.splat_quad([0x80; 4]));
+            }
+        }
         for r in 0..R {
             let quad = quad(simd, &lhs[r], q);
             acc[r][0] = simd.dot(acc[r][0], codes[0], quad);
@@ -124,14 +138,14 @@ fn step<S: Simd, const B: usize, const U: usize, const P: usize, const R: usize>
 /// accumulators of their own: no shifts, and as many independent chains as quads. The sums are multiples of `2^(q·B)`
 /// and, like those of 8-bit codes, fit 32 bits for groups up to 65536: `255·128·65536 < 2^31`.
 #[inline(always)]
-fn step_apart<S: Simd, const B: usize, const U: usize, const P: usize, const R: usize>(
+fn step_apart<S: Dot, const B: usize, const U: usize, const P: usize, const R: usize>(
     simd: S,
-    unit: [&[S::Block; P]; 2],
+    unit: &[[S::Block; P]; 2],
     lhs: &[[u8; U]; R],
     sets: &mut [Tile<S, R>; 8],
 ) {
-    simd.prefetch(unit[0], AHEAD);
-    simd.prefetch(unit[1], AHEAD);
+    simd.prefetch(&unit[0], AHEAD);
+    simd.prefetch(&unit[1], AHEAD);
     for q in 0..U / 4 {
         let mask = (((1u32 << B) - 1) << (q * B)) as u8;
         for v in 0..2 {

@@ -1,4 +1,25 @@
-//! What one step over k means.
+//! Rules: what one step of a sweep over k means.
 #![forbid(unsafe_code)]
 
 pub mod direct;
+#[cfg(any(target_arch = "aarch64", test, feature = "testing"))]
+pub mod matrix;
+pub mod short;
+mod unpack;
+
+use crate::kernel::Family;
+use crate::simd::isa::Simd;
+
+/// Accumulators of a tile of `R` lhs rows and two vectors of columns.
+pub type Tile<S, const R: usize> = [[<S as Simd>::I; 2]; R];
+
+/// A rule on codes of `B` bits in units of `U` k and `P` blocks a vector, for `R` lhs rows on tier `S`.
+pub(super) trait Rule<S: Simd, const B: usize, const U: usize, const P: usize, const R: usize> {
+    /// Its family.
+    const FAMILY: Family;
+    /// What is taken off every code before it is multiplied.
+    const ORIGIN: i32 = 0;
+
+    /// Adds the products of one group: its units of codes, those of the panel's two vectors in turn, with `R` lhs rows.
+    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], acc: Tile<S, R>) -> Tile<S, R>;
+}
