@@ -8,10 +8,9 @@ use crate::host::width::Width;
 use crate::host::workspace::RawSums;
 use crate::host::workspace::Scratch;
 use crate::kernel::select::Tally;
-use crate::kernel::wide::WideArgs;
 use crate::kernel::{FoldKind, Kernel, TileArgs, TileOut};
 use crate::pack::activations::LhsTile;
-use crate::pack::layout::{PANEL_VECTORS, ZeroLayout, unit};
+use crate::pack::layout::{PANEL_VECTORS, unit};
 use crate::quant::input::Mode;
 use crate::quant::scheme::ZeroPoint;
 use core::ops::Range;
@@ -229,20 +228,7 @@ impl Product<'_> {
         raw.sums.resize(sums, 0);
         for (sub, y) in y.chunks_exact_mut(rows).enumerate() {
             kernel.run(&mut self.args(kernel, sub, g..g + 1, TileOut::Sums(&mut raw.sums)));
-            let args = self.args(kernel, sub, g..g + 1, TileOut::Fold(&mut []));
-            let max = (1u32 << self.job.weights.scheme().bits) as f32;
-            kernel.fold_wide(&mut WideArgs {
-                sums: &raw.sums,
-                slices: kernel.slices,
-                y,
-                rows: kernel.mr,
-                scale: args.scale,
-                scales: args.records,
-                zeros: (args.zero == ZeroLayout::Float).then_some((args.zeros, max)),
-                factor: args.factor.0,
-                negative_sum: args.negative_sum,
-                fold: args.fold,
-            });
+            kernel.fold_wide(&mut self.args(kernel, sub, g..g + 1, TileOut::Fold(y)), &raw.sums);
         }
     }
 

@@ -8,7 +8,6 @@
 use crate::kernel::name::Name;
 use crate::kernel::rule::Rule;
 use crate::kernel::rule::direct::Direct;
-#[cfg(any(test, feature = "testing", target_arch = "aarch64"))]
 #[cfg(any(target_arch = "aarch64", test, feature = "testing"))]
 use crate::kernel::rule::matrix::Matrix;
 use crate::kernel::rule::short::Short;

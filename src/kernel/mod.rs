@@ -141,9 +141,25 @@ impl Kernel {
         (self.run)(args);
     }
 
-    /// Continues a tile by one group whose sums are stored. Panics as [`Kernel::run`].
-    pub fn fold_wide(&self, args: &mut WideArgs<'_>) {
-        (self.fold_wide)(args);
+    /// Continues a tile by one group whose `D − z·B`, `[lhs row, nr]`, are stored. Panics as [`Kernel::run`], and where
+    /// the arguments do not ask for a fold.
+    pub fn fold_wide(&self, args: &mut TileArgs<'_>, sums: &[i32]) {
+        let TileOut::Fold(y) = &mut args.out else {
+            panic!("stored sums are folded into y");
+        };
+        let max = (1u32 << self.layout.bits) as f32;
+        (self.fold_wide)(&mut WideArgs {
+            sums,
+            slices: self.slices,
+            y,
+            rows: self.mr,
+            scale: args.scale,
+            scales: args.records,
+            zeros: (args.zero == ZeroLayout::Float).then_some((args.zeros, max)),
+            factor: args.factor.0,
+            negative_sum: args.negative_sum,
+            fold: args.fold,
+        });
     }
 }
 

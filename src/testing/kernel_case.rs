@@ -3,10 +3,9 @@
 
 use crate::base::float::pow2;
 use crate::base::mat::Mat;
-use crate::kernel::wide::WideArgs;
 use crate::kernel::{FoldKind, Kernel, TileArgs, TileOut};
 use crate::pack::activations::{LhsTile, MAX_SLICES, PackArgs, PackTile, TileSpec};
-use crate::pack::layout::{PANEL_VECTORS, ZeroLayout};
+use crate::pack::layout::PANEL_VECTORS;
 use crate::pack::weights::PackedWeights;
 use crate::quant::input::{Activations, Mode};
 use crate::quant::matrix::QuantMatrix;
@@ -111,20 +110,7 @@ impl KernelCase {
         let kernel = self.kernel;
         let mut sums = vec![i32::MIN; kernel.mr * kernel.slices * kernel.nr()];
         self.call(p, g..g + 1, TileOut::Sums(&mut sums));
-        let args = self.args(p, g..g + 1, TileOut::Fold(&mut []));
-        let max = (1u32 << self.packed.scheme().bits) as f32;
-        kernel.fold_wide(&mut WideArgs {
-            sums: &sums,
-            slices: kernel.slices,
-            y,
-            rows: kernel.mr,
-            scale: args.scale,
-            scales: args.records,
-            zeros: (args.zero == ZeroLayout::Float).then_some((args.zeros, max)),
-            factor: args.factor.0,
-            negative_sum: args.negative_sum,
-            fold: args.fold,
-        });
+        kernel.fold_wide(&mut self.args(p, g..g + 1, TileOut::Fold(y)), &sums);
     }
 
     /// The full groups in one run, then a last one that may be short.
