@@ -82,7 +82,7 @@
 //! * `std` (default): CPU detection at run time, huge pages, roofs. Without it the crate is `no_std` with `alloc`, and its
 //!   tiers are those enabled at compile time.
 //! * `rayon` (default): `Par::Rayon`, threads of the current rayon pool.
-//! * `ndarray`: its views as matrix views, in place, and back.
+//! * `ndarray`, `faer`: their views as matrix views, in place, and back.
 //! * `cli`: the program `mixgemm`.
 //! * `testing`: fixtures, and loops over all kernels and backends; portable rows with odd lane counts join the catalogue.
 #![cfg_attr(not(feature = "std"), no_std)]

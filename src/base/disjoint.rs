@@ -79,9 +79,9 @@ unsafe impl<T: Send> Send for TileGrid<'_, T> {}
 
 impl<'a, T> TileGrid<'a, T> {
     /// Cuts a matrix into rectangles of at most `tile_rows × tile_cols`, both at least 1.
-    pub fn new(matrix: MatMut<'a, T>, tile_rows: usize, tile_cols: usize) -> Self {
+    pub fn new(mut matrix: MatMut<'a, T>, tile_rows: usize, tile_cols: usize) -> Self {
         let (rows, cols, stride) = (matrix.rows(), matrix.cols(), matrix.stride());
-        let base = matrix.into_data().as_mut_ptr();
+        let base = matrix.as_mut_ptr();
         let (tile_rows, tile_cols) = (tile_rows.max(1), tile_cols.max(1));
         Self {
             base,

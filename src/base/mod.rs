@@ -4,8 +4,13 @@ pub mod buffer;
 #[expect(unsafe_code, reason = "one output written by many threads")]
 pub mod disjoint;
 pub mod error;
+#[cfg(feature = "faer")]
+#[expect(unsafe_code, reason = "views over a matrix whose columns are padded")]
+mod faer;
 pub mod float;
 pub mod mat;
 #[cfg(feature = "ndarray")]
+#[expect(unsafe_code, reason = "views over an array with gaps")]
 mod ndarray;
+#[expect(unsafe_code, reason = "rows of a matrix whose gaps belong to others")]
 pub mod view;
