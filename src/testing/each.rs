@@ -25,17 +25,27 @@ impl Pool for Backwards {
     }
 }
 
+/// Whether tests run this tier. They run each that this CPU has; where `MIXGEMM_EXPECT_ISA` names one, as on an emulated
+/// CPU, which is slow and there for the sake of that tier, only that one.
+fn tested(isa: Isa) -> bool {
+    #[cfg(feature = "std")]
+    if let Ok(expected) = std::env::var("MIXGEMM_EXPECT_ISA") {
+        return isa.supported() && isa.name() == expected;
+    }
+    isa.supported()
+}
+
 /// Calls `f` with every row of the catalogue that this CPU can run; gives their number.
 pub fn for_each_kernel(mut f: impl FnMut(&'static Kernel)) -> usize {
     catalogue::kernels().filter(|k| k.supported()).map(&mut f).count()
 }
 
-/// Calls `f` with every backend and a label: the host on every tier of this CPU, alone, with two threads of the current
+/// Calls `f` with every backend and a label: the host on every tier under test, alone, with two threads of the current
 /// rayon pool and with a pool of three, and both devices of MixPE. What one of them does not take is in its
 /// [capabilities](AnyBackend::capabilities).
 pub fn for_each_backend(mut f: impl FnMut(&str, &dyn AnyBackend)) {
     let three = NonZeroUsize::MIN.saturating_add(2);
-    for isa in Isa::ALL.into_iter().filter(|isa| isa.supported()) {
+    for isa in Isa::ALL.into_iter().filter(|&isa| tested(isa)) {
         let workers = [
             Par::Seq,
             #[cfg(feature = "rayon")]
