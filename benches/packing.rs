@@ -79,7 +79,9 @@ fn activation_packing(criterion: &mut Criterion) {
     let kernel = tallest();
     let draw = &mut Draw::new(2);
     let w = weights(draw, Scheme::int(4).group(GROUP).asymmetric(), 1, K);
-    let spec = tile_spec(kernel, &w);
+    let mut spec = tile_spec(kernel, &w);
+    // All slices of a tile's rows side by side, however many a mode has.
+    spec.lhs_rows = core::array::from_fn(|slices| kernel.mr * slices);
     let mut sum = || (0..4).map(|_| draw.signed()).sum::<f32>();
     let f32 = Mat::from_fn(kernel.mr, K, |_, _| sum());
     let f16 = Mat::from_fn(kernel.mr, K, |m, k| f16::from_f32(f32.view().row(m)[k]));
