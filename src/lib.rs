@@ -89,6 +89,8 @@
 #![deny(unsafe_code)]
 
 extern crate alloc;
+#[cfg(all(test, not(feature = "std")))]
+extern crate std;
 
 /// The README's examples, compiled and run as tests.
 #[cfg(doctest)]

@@ -334,6 +334,11 @@ fn empty_matrices_are_fine() {
                 );
             }
         }
+        // Rows that are not there take no room, however long.
+        let endless = MatRef::<f32>::row_major(&[], 0, usize::MAX >> 3).unwrap();
+        let q = QuantMatrix::quantize(endless, s.group(8)).unwrap();
+        assert_eq!((q.n(), q.codes().len()), (0, 0));
+        assert!(q.quantization_error(endless).is_ok());
     }
 }
 

@@ -19,8 +19,13 @@ pub struct Words {
 enum Fill {
     /// Any, NaN and infinities among them.
     Any,
-    /// Finite ones, with exponent fields from `span` below `top` up to it.
-    Near { top: u8, span: u8 },
+    /// Finite ones, with exponent fields from `span` below `top` up to it. Spans are short, as those that decide between
+    /// two slice counts are.
+    Near {
+        top: u8,
+        #[arbitrary(with = |u: &mut Unstructured<'_>| u.int_in_range(0..=31))]
+        span: u8,
+    },
 }
 
 /// Words being taken.

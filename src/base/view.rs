@@ -71,6 +71,15 @@ pub(super) fn row_stride(
 /// assert!(MatRef::row_major(&data, 3, 3).is_err());
 /// # Ok::<(), mixgemm::Error>(())
 /// ```
+///
+/// A view goes where a slice could go:
+///
+/// ```compile_fail,E0277
+/// use core::cell::Cell;
+/// let data = [Cell::new(1)];
+/// let m = mixgemm::MatRef::row_major(&data, 1, 1).unwrap();
+/// std::thread::scope(|s| s.spawn(move || m.row(0)[0].set(2)).join()); // Cell<i32> is not Sync
+/// ```
 #[derive(Debug)]
 pub struct MatRef<'a, T> {
     base: NonNull<T>,
@@ -89,11 +98,11 @@ impl<T> Clone for MatRef<'_, T> {
 impl<T> Copy for MatRef<'_, T> {}
 
 // SAFETY: sharing a view shares references to its elements. It is used as `&[T]` only, which may be sent and shared when
-// `T: Sync`. `rows_are_read_by_many_threads` would not compile otherwise.
+// `T: Sync`. The `compile_fail` example of the type would compile without that bound.
 unsafe impl<T: Sync> Send for MatRef<'_, T> {}
 
-// SAFETY: as for `Send`: a shared view gives out `&[T]` and nothing else, for which `T: Sync` is enough. The same test
-// covers it.
+// SAFETY: as for `Send`: a shared view gives out `&[T]` and nothing else, for which `T: Sync` is enough. The same
+// example covers it: the closure takes the view along.
 unsafe impl<T: Sync> Sync for MatRef<'_, T> {}
 
 impl<'a, T> MatRef<'a, T> {
@@ -201,6 +210,15 @@ impl<'a, T> MatRef<'a, T> {
 }
 
 /// A writable `rows × cols` matrix over a slice: element `(r, c)` lies at `r·stride + c`.
+///
+/// A view goes where a slice could go:
+///
+/// ```compile_fail,E0277
+/// use std::rc::Rc;
+/// let mut data = [Rc::new(1)];
+/// let mut m = mixgemm::MatMut::row_major(&mut data, 1, 1).unwrap();
+/// std::thread::scope(|s| s.spawn(move || m.row_mut(0).fill(Rc::new(2))).join()); // Rc<i32> is not Send
+/// ```
 #[derive(Debug)]
 pub struct MatMut<'a, T> {
     base: NonNull<T>,
@@ -211,11 +229,11 @@ pub struct MatMut<'a, T> {
 }
 
 // SAFETY: a view that changes threads takes its elements along. It is used as `&mut [T]` only, which may be sent when
-// `T: Send`. `rows_are_read_by_many_threads` would not compile otherwise.
+// `T: Send`. The `compile_fail` example of the type would compile without that bound.
 unsafe impl<T: Send> Send for MatMut<'_, T> {}
 
 // SAFETY: a shared view gives out `&[T]` only, by `as_ref`, for which `T: Sync` is enough: writing takes `&mut self`.
-// The same test covers it.
+// `rows_are_read_by_many_threads` reads rows so; that bound is the one of `&mut [T]`.
 unsafe impl<T: Sync> Sync for MatMut<'_, T> {}
 
 impl<'a, T> MatMut<'a, T> {

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::cli::refusal::option;
-use mixgemm::{Error, Isa};
+use mixgemm::Isa;
 use serde::Serialize;
 use std::fmt;
 use std::fs;
@@ -83,8 +83,7 @@ impl fmt::Display for Machine {
 
 /// The tier that `auto` means: the fastest one that `MIXGEMM_ISA` allows.
 pub(crate) fn best_isa() -> anyhow::Result<Isa> {
-    let cap = mixgemm::simd::cpu::cap_from_environment();
-    let cap = cap.map_err(|found| option(Error::value("MIXGEMM_ISA", Isa::names(), found)))?;
+    let cap = mixgemm::simd::cpu::cap_from_environment().map_err(option)?;
     Ok(Isa::best(cap))
 }
 

@@ -57,12 +57,10 @@ impl Default for Host {
 
 impl Host {
     /// The fastest tier of this CPU that the environment variable `MIXGEMM_ISA` allows, on the calling thread. A
-    /// variable that names no tier is an error of [`Host::prepare`].
+    /// variable that names no tier of this architecture is an error of [`Host::prepare`].
     #[must_use]
     pub fn new() -> Self {
-        let isa = cpu::cap_from_environment()
-            .map(Isa::best)
-            .map_err(|found| Error::value("MIXGEMM_ISA", Isa::names(), found));
+        let isa = cpu::cap_from_environment().map(Isa::best);
         let fastest = isa.as_ref().is_ok_and(|&isa| isa == Isa::best(None));
         let choice = if fastest { Choice::Fastest } else { Choice::Capped };
         Self {

@@ -12,7 +12,7 @@ use core::fmt;
 use std::sync::{Mutex, PoisonError};
 
 /// Buffers that a product needs beside its operands. They grow to the largest product seen and are reused: from the
-/// second product of a shape on, nothing is allocated.
+/// second product of a shape on, nothing is allocated, but for a list of the inputs that are NaN or infinite.
 ///
 /// A workspace belongs to no matrix. Products that follow each other share one, whatever their shapes and modes; products
 /// that run at the same time need one each. [`Workspaces`] hands them out where neither is convenient.

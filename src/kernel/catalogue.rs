@@ -10,6 +10,7 @@ use crate::kernel::rule::Rule;
 use crate::kernel::rule::direct::Direct;
 #[cfg(any(target_arch = "aarch64", test, feature = "testing"))]
 use crate::kernel::rule::matrix::Matrix;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test, feature = "testing"))]
 use crate::kernel::rule::short::Short;
 use crate::kernel::sweep::Sweep;
 use crate::kernel::wide::Wide;
@@ -96,6 +97,7 @@ macro_rules! rows {
 type Rows<const W: usize, const D: usize> = ([[Kernel; W]; 4], [[Kernel; D]; 4]);
 
 /// Rows of a tier with 32 registers.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[rustfmt::skip]
 macro_rules! rows_of_32_registers {
     ($simd:ty, $rule:ty) => {
@@ -119,6 +121,7 @@ macro_rules! rows_of_32_registers {
 }
 
 /// Rows of a tier with 16 registers.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[rustfmt::skip]
 macro_rules! rows_of_16_registers {
     ($simd:ty, $rule:ty) => {
@@ -142,6 +145,7 @@ macro_rules! rows_of_16_registers {
 }
 
 /// Rows of a tier with 16 registers whose products need registers of their own before they are added up.
+#[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 macro_rules! rows_of_16_registers_and_products {
     ($simd:ty, $rule:ty) => {

@@ -249,6 +249,7 @@ impl WeightLayout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
 
     #[test]
     fn digits_tile_the_code_and_the_blocks_of_a_unit() {

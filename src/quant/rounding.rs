@@ -11,8 +11,8 @@
 //! | float | `lo = min(w)`, `hi = max(w)` | the same | `−lo/s` | `rne(w/s + z)` |
 //!
 //! A float zero point outside `0..=2^b` is not used: the range is widened to contain 0, and z clamped. Where a scale
-//! would round to 0 though the range is not 0, it is the smallest positive one of its width. A group of zeros has scale
-//! 0 and all codes at the zero point.
+//! would round to 0 though the range is not 0, it is the smallest positive one of its width, but for one symmetric bit,
+//! whose mean is rounded as it is. A group of zeros has scale 0 and all codes at the zero point.
 //!
 //! [`Rounding::ClipSearch`] tries these grids, the first of which is that of [`Rounding::Nearest`], with the range
 //! shrunk to 100 %, 98 % … 10 %; symmetric grids also with scales `±p·amax/2^(b−1)`, signed so that the weight of the
@@ -61,7 +61,7 @@ pub(crate) fn quantize<T: Element>(weights: MatRef<'_, T>, scheme: Scheme) -> Re
             finite_row(weights, r, row)?;
         }
         take(&all, &mut codes, (0, 0))?;
-    } else if k > 0 {
+    } else if n > 0 && k > 0 {
         let mut row = vec![0f32; k];
         for (r, codes) in codes.chunks_exact_mut(k).enumerate() {
             finite_row(weights, r, &mut row)?;

@@ -1,7 +1,12 @@
 //! The tiers, their detection, and the user's cap.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "std")]
+use crate::base::error::Error;
+use crate::base::error::Result;
 use alloc::string::String;
+#[cfg(feature = "std")]
+use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
@@ -83,6 +88,16 @@ impl Isa {
         Self::ALL.map(Self::name).join(", ")
     }
 
+    /// Whether CPUs of this architecture can have the tier.
+    #[must_use]
+    pub const fn of_this_architecture(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            Self::Avx2 | Self::AvxVnni | Self::Avx512 | Self::Avx512Vnni => cfg!(target_arch = "x86_64"),
+            Self::Neon | Self::NeonDot | Self::NeonI8mm => cfg!(target_arch = "aarch64"),
+        }
+    }
+
     /// Whether this CPU has the tier.
     #[must_use]
     pub fn supported(self) -> bool {
@@ -116,7 +131,7 @@ impl FromStr for Isa {
     type Err = String;
 
     /// Parses a tier's name; the error lists them.
-    fn from_str(s: &str) -> Result<Self, String> {
+    fn from_str(s: &str) -> core::result::Result<Self, String> {
         Self::ALL
             .into_iter()
             .find(|isa| isa.name() == s)
@@ -124,18 +139,26 @@ impl FromStr for Isa {
     }
 }
 
-/// The cap that `MIXGEMM_ISA` sets, `None` where it is unset or empty. The error is the variable's unknown value.
+/// The cap that `MIXGEMM_ISA` sets, `None` where it is unset or empty.
 ///
 /// # Errors
-/// The value, when it names no tier.
-pub fn cap_from_environment() -> Result<Option<Isa>, String> {
+/// [`Error::Value`] when it names no tier of this architecture: nothing would be capped, or everything.
+pub fn cap_from_environment() -> Result<Option<Isa>> {
     #[cfg(feature = "std")]
     if let Some(value) = std::env::var_os("MIXGEMM_ISA") {
         let value = value.to_string_lossy();
         if value.is_empty() {
             return Ok(None);
         }
-        return value.parse().map(Some).map_err(|_| String::from(value));
+        let isa: Option<Isa> = value.parse().ok();
+        return match isa.filter(|isa| isa.of_this_architecture()) {
+            Some(isa) => Ok(Some(isa)),
+            None => {
+                let names = Isa::ALL.into_iter().filter(|isa| isa.of_this_architecture());
+                let names: Vec<_> = names.map(Isa::name).collect();
+                Err(Error::value("MIXGEMM_ISA", names.join(", "), value))
+            }
+        };
     }
     Ok(None)
 }

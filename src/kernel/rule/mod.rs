@@ -4,6 +4,7 @@
 pub mod direct;
 #[cfg(any(target_arch = "aarch64", test, feature = "testing"))]
 pub mod matrix;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test, feature = "testing"))]
 pub mod short;
 mod unpack;
 
