@@ -208,13 +208,6 @@ impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
             let panels = first..first + run;
             for tile in tiles.iter() {
                 let mut run = TileRun::new(scratch, panels.len(), tile.rows, nr);
-                // The rows of the output lie far apart; their lines arrive while the kernel works.
-                for r in 0..tile.rows {
-                    let columns = panels.start * nr..(panels.end * nr).min(cols.end);
-                    for line in out.row_mut(tile.first + r, columns).chunks(LINE / size_of::<T>()) {
-                        simd.prefetch(&line[0], 0);
-                    }
-                }
                 if let Finish::Continue = finish {
                     for (i, p) in panels.clone().enumerate() {
                         let columns = p * nr..((p + 1) * nr).min(cols.end);
@@ -230,25 +223,33 @@ impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
                     panels: panels.clone(),
                 };
                 product.fold(&mut run);
+                // The rows of the output lie far apart, often in one set of the cache: fetched before the kernel's work they
+                // would be gone after it. They arrive while the epilogue works.
+                for r in 0..tile.rows {
+                    let columns = panels.start * nr..(panels.end * nr).min(cols.end);
+                    for line in out.row_mut(tile.first + r, columns).chunks(LINE / size_of::<T>()) {
+                        simd.prefetch(&line[0], 0);
+                    }
+                }
                 for (i, p) in panels.clone().enumerate() {
                     let columns = p * nr..((p + 1) * nr).min(cols.end);
                     for r in 0..tile.rows {
                         let row = tile.first + r;
                         let y = &mut run.row(i, r)[..columns.len()];
                         if tile.non_finite.iter().any(|x| x.row == r) {
-                            special_row(
-                                job,
-                                (tile, r),
-                                *finish,
-                                out.row_mut(row, columns.clone()),
-                                columns.start,
-                                y,
-                            );
+                            let before = out.row_mut(row, columns.clone());
+                            special_row(job, (tile, r), *finish, before, columns.start, y);
                         }
                         if let Finish::Epilogue(epilogue) = finish {
                             epilogue.finish(y, row, columns.start, tile.row_scale.get(r).copied());
                         }
-                        T::slice_from_f32(y, out.row_mut(row, columns.clone()));
+                    }
+                }
+                for (i, p) in panels.clone().enumerate() {
+                    let columns = p * nr..((p + 1) * nr).min(cols.end);
+                    for r in 0..tile.rows {
+                        let y = &run.row(i, r)[..columns.len()];
+                        T::slice_from_f32(y, out.row_mut(tile.first + r, columns.clone()));
                     }
                 }
             }
