@@ -212,6 +212,37 @@ fn explanations_are_what_happens() {
 }
 
 #[test]
+fn tiles_are_counted_as_they_are_walked() {
+    for (isa, lanes, bits) in layouts(false) {
+        for mode in MODES {
+            let selection = choose(isa, PanelLayout { lanes, bits }, mode, |_| true).unwrap();
+            for m in 0..100 {
+                let mut walked = BTreeMap::new();
+                for (_, height) in selection.tiles(m) {
+                    *walked.entry(height).or_insert(0) += 1;
+                }
+                let walked: Vec<_> = walked.into_iter().rev().collect();
+                let counted: Vec<_> = selection.tile_counts(m).collect();
+                assert_eq!(counted, walked, "{isa} {lanes} lanes, {bits} bits, {mode:?}, M = {m}");
+            }
+        }
+    }
+}
+
+#[test]
+fn any_number_of_rows_is_explained() {
+    let w = weights(&mut Draw::new(94), Scheme::int(4).group(32), 70, 64);
+    let gemm = Host::new().prepare(&w).unwrap();
+    for mode in MODES {
+        for m in [usize::MAX, usize::MAX - 1, 1 << 40] {
+            let e = gemm.plan(mode).unwrap().explain(m);
+            assert_eq!(e.tiles.iter().map(|t| t.height * t.count).sum::<usize>(), m);
+            assert!(e.rectangles > 0);
+        }
+    }
+}
+
+#[test]
 fn an_explanation_says_who_chose_the_tier_and_reads_as_text() {
     let w = weights(&mut Draw::new(93), Scheme::int(4).group(32), 70, 64);
     let gemm = Host::new().isa(Isa::Scalar).unwrap().prepare(&w).unwrap();

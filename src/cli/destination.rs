@@ -10,41 +10,47 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(crate) struct Destination {
     argument: &'static str,
+    /// Without links.
     path: PathBuf,
-    directory: PathBuf,
     force: bool,
 }
 
 impl Destination {
-    /// Checks before any work that the file could be written.
+    /// Checks before any work that the file could be written. A link stays, and what it leads to is replaced.
     pub(crate) fn new(argument: &'static str, path: &Path, force: bool) -> Result<Self> {
+        let Some(name) = path.file_name() else {
+            return Err(refusal(argument, "a file name", format_args!("`{}`", path.display())));
+        };
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        if path.file_name().is_none() {
-            return Err(refusal(argument, "a file name", format_args!("`{}`", path.display())));
-        }
-        if !directory.is_dir() {
+        let Some(real) = directory.canonicalize().ok().filter(|d| d.is_dir()) else {
             let found = format_args!("{} (no such directory)", directory.display()).to_string();
             return Err(refusal(argument, "a path in an existing directory", found));
-        }
-        if path.is_dir() {
-            return Err(refusal(
-                argument,
-                "a file",
-                format_args!("the directory {}", path.display()),
-            ));
-        }
-        if !force && path.symlink_metadata().is_ok() {
-            return Err(exists(argument, path));
+        };
+        let mut place = real.join(name);
+        if place.symlink_metadata().is_ok() {
+            if let Some(kind) = irregular(&place) {
+                let found = format_args!("{}, which is {kind}", path.display()).to_string();
+                return Err(refusal(argument, "a regular file", found));
+            }
+            if !force {
+                return Err(exists(argument, path));
+            }
+            let resolved = place.canonicalize();
+            place = resolved.map_err(|error| unreadable(argument, "a regular file", path, &error))?;
         }
         Ok(Self {
             argument,
-            path: path.into(),
-            directory: directory.into(),
+            path: place,
             force,
         })
+    }
+
+    /// Whether both are the same file.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.path == other.path
     }
 
     /// Writes a file beside the destination and renames it.
@@ -60,7 +66,7 @@ impl Destination {
         builder.prefix(".mixgemm-");
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less the umask
-        let file = builder.tempfile_in(&self.directory)?;
+        let file = builder.tempfile_in(self.path.parent().unwrap_or(Path::new(".")))?;
         let mut out = BufWriter::with_capacity(1 << 20, file.as_file());
         content(&mut out)?;
         out.flush()?;
@@ -73,6 +79,34 @@ impl Destination {
         };
         persisted.map(drop).map_err(|e| e.error)
     }
+}
+
+/// What an existing path leads to, where that is no regular file.
+fn irregular(path: &Path) -> Option<&'static str> {
+    let Ok(metadata) = path.metadata() else {
+        return Some("a link that cannot be followed");
+    };
+    let kind = metadata.file_type();
+    if kind.is_file() {
+        return None;
+    }
+    if kind.is_dir() {
+        return Some("a directory");
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if kind.is_fifo() {
+            return Some("a pipe");
+        }
+        if kind.is_char_device() || kind.is_block_device() {
+            return Some("a device");
+        }
+        if kind.is_socket() {
+            return Some("a socket");
+        }
+    }
+    Some("of another kind")
 }
 
 fn exists(argument: &str, path: &Path) -> anyhow::Error {

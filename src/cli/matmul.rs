@@ -14,7 +14,7 @@ use crate::cli::tensors::{self, Tensor};
 use crate::cli::truth;
 use anyhow::Result;
 use mixgemm::quant::figures::product_f64;
-use mixgemm::{Activation, Epilogue, Figures, Group, InputScale, Isa, Mat, Mode, Scheme, Workspace};
+use mixgemm::{Activation, Epilogue, Error, Figures, Group, InputScale, Isa, Mat, Mode, Scheme, Workspace};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -259,7 +259,14 @@ fn multiply(args: &Args, destination: &Destination, threads: NonZeroUsize) -> Re
     }
 
     progress.step("quantising");
-    let w = weights.quantize(scheme).map_err(option)?;
+    let w = weights.quantize(scheme).map_err(|error| match error {
+        Error::Value {
+            argument: "scales",
+            expected,
+            found,
+        } => refusal("--scale-type", expected, found),
+        error => option(error),
+    })?;
     progress.step("preparing");
     let isa = args.isa.parse::<Isa>().ok();
     let device = match args.backend {

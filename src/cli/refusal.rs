@@ -44,7 +44,6 @@ pub(crate) fn option(error: Error) -> anyhow::Error {
         "x" => "--input",
         "weights" | "w" => "--weights",
         "scale of a8static" | "input scale" | "input scales" => "--input-scale",
-        "scales" => "--scale-type",
         "bits" | "group" | "mode" | "isa" | "bias" => return refusal(format_args!("--{argument}"), expected, found),
         _ => return error.into(),
     };

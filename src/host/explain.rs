@@ -151,7 +151,8 @@ impl Explanation {
             threads,
         } = facts;
         let layout = weights.layout();
-        let tiles = count_tiles(selection, m);
+        let tiles = selection.tile_counts(m).map(|(height, count)| Tiles { height, count });
+        let tiles: Vec<Tiles> = tiles.collect();
         let mut taken = Vec::new();
         for &Tiles { height, .. } in &tiles {
             taken.extend(selection.kernels(height).map(|(slices, kernel)| Taken {
@@ -206,8 +207,8 @@ impl Explanation {
             return Reason::OtherSlices;
         }
         let would_take = |free: &Selection| {
-            let mut heights = free.tiles(self.m).map(|(_, height)| height);
-            heights.any(|h| core::ptr::eq(free.kernel(h, kernel.slices), kernel))
+            let mut tiles = free.tile_counts(self.m);
+            tiles.any(|(height, _)| core::ptr::eq(free.kernel(height, kernel.slices), kernel))
         };
         if free.is_some_and(would_take) {
             return Reason::NotPreferred;
@@ -233,17 +234,6 @@ impl Explanation {
             Some(_) => Reason::NotPreferred,
         }
     }
-}
-
-fn count_tiles(selection: &Selection, m: usize) -> Vec<Tiles> {
-    let mut tiles: Vec<Tiles> = Vec::new();
-    for (_, height) in selection.tiles(m) {
-        match tiles.last_mut() {
-            Some(last) if last.height == height => last.count += 1,
-            _ => tiles.push(Tiles { height, count: 1 }),
-        }
-    }
-    tiles
 }
 
 fn plural(count: usize, what: &str) -> impl fmt::Display {

@@ -112,7 +112,9 @@ pub(super) fn rectangle(
     let claims = 4 * threads;
     let run = if tiles <= 2 { panels.div_ceil(claims) } else { 1 };
     let blocks = claims.div_ceil(panels).clamp(1, m.div_ceil(height).max(1));
-    (m.div_ceil(blocks).next_multiple_of(height), run * layout.panel.nr())
+    // Where no multiple of the height reaches so far, all rows are one block.
+    let rows = m.div_ceil(blocks).checked_next_multiple_of(height).unwrap_or(m);
+    (rows, run * layout.panel.nr())
 }
 
 /// Writes the integers of every (row, group, column) into the rows `m·G + g` of a matrix with N columns.

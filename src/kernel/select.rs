@@ -128,6 +128,16 @@ impl Selection {
         })
     }
 
+    /// The same tiles as (height, how many), highest first.
+    pub fn tile_counts(&self, m: usize) -> impl Iterator<Item = (usize, usize)> {
+        let mut left = m;
+        self.heights().filter_map(move |height| {
+            let count = left / height;
+            left %= height;
+            (count > 0).then_some((height, count))
+        })
+    }
+
     fn index(&self, height: usize) -> usize {
         let index = self.heights.iter().position(|&mr| mr == height);
         index.expect("a height of this selection")

@@ -51,7 +51,7 @@ fn patterns_without_kernels_are_refused_with_near_names() {
         ),
         ("--mode a8 --kernel direct-a8.w5*", "direct-a8.w4.i32"),
         ("--mode a8,a16 --kernel direct-a8*", "mode a16"),
-        ("--mode a8 --kernel *-4x*,nonsense", "nonsense, which matches none"),
+        ("--mode a8 --kernel *-4x*,nonsense", "`nonsense`, which matches none"),
         ("--mode a8 --kernel *-scalarx", "direct-a8.w4.i32"),
         ("--mode a8 --backend mixpe --isa auto --kernel *", "--backend mixpe"),
     ] {
@@ -62,6 +62,14 @@ fn patterns_without_kernels_are_refused_with_near_names() {
         };
         b.refused(&format!("{base} {arguments}"), "--kernel", found);
     }
+    let empty = b
+        .command(SMALL)
+        .args(["--mode", "a8", "--kernel", ""])
+        .output()
+        .unwrap();
+    let line = String::from_utf8(empty.stderr).unwrap();
+    assert_eq!(empty.status.code(), Some(2), "{line}");
+    assert!(line.ends_with("found ``, which match none\n"), "{line}");
     let any = catalogue::kernels().find(|k| k.isa.name() != "scalar");
     if let Some(other) = any {
         b.refused(
@@ -145,10 +153,35 @@ fn rows_and_drawing_are_written_and_never_lost() {
         ("--svg nowhere/r.svg", "--svg", "no such directory"),
         ("--csv nowhere/r.csv", "--csv", "no such directory"),
         ("--csv same --svg same", "--csv", "the same"),
+        ("--csv ./same --svg same", "--csv", "the same"),
         ("--svg m.svg --backend mixpe --mode a8", "--svg", "mixpe"),
     ] {
         b.refused(&format!("bench --shape 8x8 {arguments}"), argument, found);
     }
+}
+
+#[test]
+fn one_scale_serves_a_whole_matrix() {
+    let b = Bench::new();
+    for options in ["", " --asym", " --backend mixpe"] {
+        let rows = json(
+            &b,
+            &format!("bench --shape 64x64 --m 1 --mode a8 --rounds 1 --group tensor{options}"),
+        );
+        assert_eq!(rows["rows"].as_array().unwrap().len(), 1, "{options}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn links_do_not_hide_that_two_files_are_one() {
+    let b = Bench::new();
+    std::os::unix::fs::symlink(".", b.path("here")).unwrap();
+    b.refused("bench --shape 8x8 --svg same --csv here/same", "--csv", "the same");
+    fs::write(b.path("old"), "old").unwrap();
+    std::os::unix::fs::symlink("old", b.path("link")).unwrap();
+    b.refused("bench --shape 8x8 --svg old --csv link --force", "--csv", "the same");
+    assert_eq!(fs::read(b.path("old")).unwrap(), b"old");
 }
 
 #[test]

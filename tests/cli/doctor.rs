@@ -120,23 +120,51 @@ fn one_problem_is_explained() {
 }
 
 #[test]
+fn any_number_of_rows_is_explained() {
+    let b = Bench::new();
+    for m in [100_000_000_000, usize::MAX] {
+        for threads in [1, 7] {
+            let out = b.run(&format!("doctor --explain 64x64 --m {m} --threads {threads} --json"));
+            assert!(out.status.success(), "{}", text(&out.stderr));
+            let json: Value = serde_json::from_slice(&out.stdout).unwrap();
+            let rows = |t: &Value| t["height"].as_u64().unwrap() * t["count"].as_u64().unwrap();
+            let tiles = json["tiles"].as_array().unwrap().iter();
+            assert_eq!(tiles.map(rows).sum::<u64>(), m as u64);
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_explained_is_refused() {
     let b = Bench::new();
     for (arguments, argument, found) in [
         ("--explain 4096", "--explain", "4096"),
         ("--explain 0x4", "--explain", "0x4"),
         ("--explain 99999999x99999999", "--explain", "99999999x99999999"),
+        ("--explain 1073741824x1", "--explain", "1073741824x1"),
+        ("--explain 1x536870912", "--explain", "1x536870912"),
+        ("--explain 16384x16384 --group 1", "--explain", "group 1"),
         ("--explain 4x4 --bits 9", "--bits", "9"),
         ("--explain 4x4 --mode a9", "--mode", "a9"),
         ("--explain 4x4 --m 0", "--m", "0"),
         ("--explain 4x4 --group 0", "--group", "0"),
         ("--explain 4x4 --threads 0", "--threads", "0"),
         ("--explain 4x4 --isa mmx", "--isa", "mmx"),
-        ("--m 3", "--explain <NxK>", "none"),
+        ("--m 3", "--m", "none"),
+        ("--bits 3", "--bits", "none"),
+        ("--group 3", "--group", "none"),
+        ("--mode a8", "--mode", "none"),
+        ("--threads 1", "--threads", "none"),
+        ("--isa auto", "--isa", "none"),
         ("--sideways", "arguments", "--sideways"),
     ] {
         b.refused(&format!("doctor {arguments}"), argument, found);
     }
+    let line = b.run("doctor --m 3").stderr;
+    assert_eq!(
+        text(&line),
+        "error: --m: expected --explain NxK beside it, found none\n"
+    );
     for isa in Isa::ALL.into_iter().filter(|isa| !isa.supported()) {
         b.refused(&format!("doctor --explain 4x4 --isa {isa}"), "--isa", isa.name());
     }

@@ -4,6 +4,7 @@
 
 mod bench;
 mod doctor;
+mod provenance;
 mod refusals;
 mod results;
 
@@ -66,6 +67,7 @@ impl Bench {
             ("w32", Dtype::F32, vec![N, K], le32(w.data())),
             ("wbf", Dtype::BF16, vec![N, K], lebf(&w)),
             ("wnan", Dtype::F32, vec![N, K], le32(nan.data())),
+            ("wlarge", Dtype::F32, vec![N, K], le32(&[1e30; N * K])),
             ("x", Dtype::F16, vec![M, K], le16(&x)),
             ("x32", Dtype::F32, vec![M, K], le32(x.data())),
             ("xbf", Dtype::BF16, vec![M, K], lebf(&x)),

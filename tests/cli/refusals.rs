@@ -64,6 +64,11 @@ fn every_bad_input_gives_one_line_and_no_file() {
         ),
         (format!("--weights t.safetensors:wnan {x} {s} {y}"), "--weights", "NaN"),
         (
+            format!("--weights t.safetensors:wlarge {x} {s} {y}"),
+            "--scale-type",
+            "inf",
+        ),
+        (
             format!("{w} --input t.safetensors:cube {s} {y}"),
             "--input",
             "[1, 5, 70]",
@@ -156,6 +161,63 @@ fn every_bad_input_gives_one_line_and_no_file() {
     b.refused("demo --rows 1 --svg nowhere/d.svg", "--svg", "no such directory");
     b.refused("demo --rows 1 --svg directory --force", "--svg", "directory");
     assert_eq!(fs::read(b.path("old.safetensors")).unwrap(), b"old");
+}
+
+#[cfg(unix)]
+#[test]
+fn only_regular_files_are_replaced() {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+    use std::process::Command;
+    let b = Bench::new();
+    fs::create_dir(b.path("directory")).unwrap();
+    assert!(Command::new("mkfifo").arg(b.path("pipe")).status().unwrap().success());
+    let _socket = UnixListener::bind(b.path("socket")).unwrap();
+    for (target, link) in [
+        ("/dev/null", "to-device"),
+        ("pipe", "to-pipe"),
+        ("directory", "to-directory"),
+        ("nowhere", "to-nowhere"),
+        ("to-itself", "to-itself"),
+    ] {
+        symlink(target, b.path(link)).unwrap();
+    }
+    let matmul = "matmul --weights t.safetensors:w --input t.safetensors:x --bits 4 --group 32 --output";
+    for (name, found) in [
+        ("pipe", "pipe, which is a pipe"),
+        ("socket", "socket, which is a socket"),
+        ("to-device", "to-device, which is a device"),
+        ("to-pipe", "to-pipe, which is a pipe"),
+        ("to-directory", "to-directory, which is a directory"),
+        ("to-nowhere", "to-nowhere, which is a link that cannot be followed"),
+        ("to-itself", "to-itself, which is a link that cannot be followed"),
+    ] {
+        let kind = fs::symlink_metadata(b.path(name)).unwrap().file_type();
+        for force in ["", " --force"] {
+            b.refused(&format!("{matmul} {name}{force}"), "--output", found);
+            b.refused(
+                &format!("demo --rows 1 --svg {name}{force}"),
+                "--svg",
+                "expected a regular file",
+            );
+            assert_eq!(fs::symlink_metadata(b.path(name)).unwrap().file_type(), kind, "{name}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_link_leads_to_is_replaced_by_force() {
+    let b = Bench::new();
+    fs::create_dir(b.path("directory")).unwrap();
+    fs::write(b.path("directory/y"), "old").unwrap();
+    std::os::unix::fs::symlink("directory/y", b.path("link")).unwrap();
+    let matmul = "matmul --weights t.safetensors:w --input t.safetensors:x --bits 4 --group 32 --output";
+    b.refused(&format!("{matmul} link"), "--output", "link, which exists");
+    b.matmul(&format!("{} link --force", matmul.trim_start_matches("matmul ")));
+    assert!(fs::symlink_metadata(b.path("link")).unwrap().is_symlink());
+    assert_ne!(fs::read(b.path("directory/y")).unwrap(), b"old");
+    assert_eq!(b.files(), ["directory", "link", "t.safetensors"]);
 }
 
 #[test]

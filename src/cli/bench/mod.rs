@@ -198,14 +198,15 @@ impl Args {
             let found = "--backend mixpe, whose times are those of the emulation";
             return Err(refusal("--svg", "--backend host", found));
         }
-        if self.svg.is_some() && self.svg == self.csv {
-            return Err(refusal("--csv", "another file than --svg", "the same"));
-        }
         let file = |option, path: &Option<PathBuf>| {
             let path = path.as_deref();
             path.map(|path| Destination::new(option, path, self.force)).transpose()
         };
-        Ok((file("--svg", &self.svg)?, file("--csv", &self.csv)?))
+        let (svg, csv) = (file("--svg", &self.svg)?, file("--csv", &self.csv)?);
+        match (&svg, &csv) {
+            (Some(svg), Some(csv)) if svg.is(csv) => Err(refusal("--csv", "another file than --svg", "the same")),
+            _ => Ok((svg, csv)),
+        }
     }
 
     /// All rows that the arguments ask for, checked before anything large is made.

@@ -42,7 +42,7 @@ impl Patterns {
         for case in cases {
             let own = kernels(isa, case)?;
             if !own.iter().any(|k| self.prefer(k)) {
-                let found = format!("{}, which match none", self.0.join(","));
+                let found = format!("`{}`, which match none", self.0.join(","));
                 let expected = format!(
                     "kernels of {}-bit weights in mode {} on {isa}, such as {}",
                     case.scheme.bits,
@@ -59,7 +59,7 @@ impl Patterns {
                 Err(refusal(
                     "--kernel",
                     expected,
-                    format_args!("{idle}, which matches none"),
+                    format_args!("`{idle}`, which matches none"),
                 ))
             }
             None => Ok(()),

@@ -7,7 +7,7 @@ use crate::cli::arguments::ModeName;
 use crate::cli::device::{Device, Planned};
 use crate::cli::progress::Progress;
 use crate::cli::table;
-use mixgemm::{Activations, Epilogue, Floats, Isa, Mat, Mode, QuantMatrix, Scheme};
+use mixgemm::{Activations, Epilogue, Floats, Group, Isa, Mat, Mode, QuantMatrix, Scheme};
 use mixgemm::{ZeroPoint, Zeros, f16, reference};
 use rayon::prelude::*;
 
@@ -71,7 +71,10 @@ pub(super) fn weights(n: usize, k: usize, scheme: Scheme, seed: u64) -> mixgemm:
     for chunk in codes.chunks_mut(8) {
         chunk.copy_from_slice(&(random.next() & mask).to_le_bytes()[..chunk.len()]);
     }
-    let groups = n * scheme.groups(k);
+    let groups = match scheme.group {
+        Group::Tensor => 1,
+        _ => n * scheme.groups(k),
+    };
     let mut random = Random::new(seed, 1);
     // Positive normals with exponents from 2^-8 on: 3072 values.
     let scale = |_| f16::from_bits(0x1C00 + (random.next() % 3072) as u16);

@@ -2,10 +2,13 @@
 #![forbid(unsafe_code)]
 
 use crate::cli::arguments::{self, ModeName};
+use crate::cli::machine;
 use crate::cli::refusal::{option, refusal};
 use anyhow::Result;
 use mixgemm::host::explain::{Explanation, Reason};
-use mixgemm::{Floats, Group, Host, Isa, Mode, Par, QuantMatrix, Scheme, Zeros};
+use mixgemm::kernel::catalogue;
+use mixgemm::pack::layout::{WeightLayout, ZeroLayout, unit};
+use mixgemm::{Floats, Group, Host, Isa, Mode, Par, QuantMatrix, Scheme, Zeros, f16};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
@@ -15,59 +18,100 @@ use std::num::NonZeroUsize;
 pub(super) struct Problem {
     /// Explain what a product with weights of this shape, output x input channels, would do here, and nothing else
     #[arg(long, value_name = "NxK", value_parser = arguments::shape)]
-    pub(super) explain: Option<(usize, usize)>,
-    /// Activation rows
-    #[arg(long, default_value = "1", requires = "explain", value_parser = arguments::count)]
-    m: NonZeroUsize,
-    /// Bits per weight, 1 to 8
-    #[arg(long, default_value = "4", requires = "explain", value_parser = arguments::bits)]
-    bits: u8,
-    /// Weights along K that share a scale: a number, channel (a row of W) or tensor (all of W)
-    #[arg(long, default_value = "128", requires = "explain", value_parser = arguments::group)]
-    group: Group,
-    /// How activations become integers
-    #[arg(long, value_enum, default_value = "a16", requires = "explain")]
-    mode: ModeName,
-    /// Threads
-    #[arg(long, value_name = "T", default_value = "1", requires = "explain", value_parser = arguments::threads)]
-    threads: NonZeroUsize,
-    /// Instruction-set tier
-    #[arg(long, default_value = "auto", requires = "explain", value_parser = arguments::isa_names())]
-    isa: String,
+    explain: Option<(usize, usize)>,
+    /// Activation rows [default: 1]
+    #[arg(long, value_parser = arguments::count)]
+    m: Option<NonZeroUsize>,
+    /// Bits per weight, 1 to 8 [default: 4]
+    #[arg(long, value_parser = arguments::bits)]
+    bits: Option<u8>,
+    /// Weights along K that share a scale: a number, channel (a row of W) or tensor (all of W) [default: 128]
+    #[arg(long, value_parser = arguments::group)]
+    group: Option<Group>,
+    /// How activations become integers [default: a16]
+    #[arg(long, value_enum)]
+    mode: Option<ModeName>,
+    /// Threads [default: 1]
+    #[arg(long, value_name = "T", value_parser = arguments::threads)]
+    threads: Option<NonZeroUsize>,
+    /// Instruction-set tier [default: auto]
+    #[arg(long, value_parser = arguments::isa_names())]
+    isa: Option<String>,
 }
 
-/// Most weights of a shape to explain: they are packed for it.
+/// Most bytes of weights to explain, as they are made and packed for it: 1 GiB.
 const MOST: usize = 1 << 30;
 
 impl Problem {
-    /// The explanation for weights of this shape.
-    pub(super) fn explained(&self, (n, k): (usize, usize)) -> Result<Explanation> {
-        if n.checked_mul(k).is_none_or(|weights| weights > MOST) {
+    /// The explanation, where one is asked for.
+    pub(super) fn explained(&self) -> Result<Option<Explanation>> {
+        let Some((n, k)) = self.explain else {
+            return match self.given() {
+                Some(name) => Err(refusal(name, "--explain NxK beside it", "none")),
+                None => Ok(None),
+            };
+        };
+        let scheme = Scheme {
+            group: self.group.unwrap_or(Group::Length(128)),
+            ..Scheme::int(self.bits.unwrap_or(4))
+        };
+        let (host, isa) = match self.isa.as_deref().unwrap_or("auto").parse::<Isa>() {
+            Ok(isa) => (Host::new().isa(isa).map_err(option)?, isa),
+            Err(_) => (Host::new(), machine::best_isa()?),
+        };
+        if bytes(scheme, (n, k), isa).is_none_or(|bytes| bytes > MOST) {
+            let (bits, group) = (scheme.bits, arguments::group_name(scheme.group));
             return Err(refusal(
                 "--explain",
-                format_args!("at most {MOST} weights"),
-                format_args!("{n}x{k}"),
+                "weights of at most 1 GiB, codes and panels together",
+                format_args!("{n}x{k} (bits {bits}, group {group})"),
             ));
         }
-        let scheme = Scheme {
-            group: self.group,
-            ..Scheme::int(self.bits)
-        };
-        let host = match self.isa.parse::<Isa>() {
-            Ok(isa) => Host::new().isa(isa).map_err(option)?,
-            Err(_) => Host::new(),
-        };
         let gemm = host.prepare(&blank(scheme, n, k)?).map_err(option)?;
-        let par = if self.threads.get() == 1 {
-            Par::Seq
-        } else {
-            Par::Rayon(self.threads)
+        let par = match self.threads {
+            Some(threads) if threads.get() > 1 => Par::Rayon(threads),
+            _ => Par::Seq,
         };
-        Ok(gemm
-            .plan(mode(self.mode))
-            .map_err(option)?
-            .par(par)
-            .explain(self.m.get()))
+        let plan = gemm.plan(mode(self.mode.unwrap_or(ModeName::A16))).map_err(option)?;
+        Ok(Some(plan.par(par).explain(self.m.map_or(1, NonZeroUsize::get))))
+    }
+
+    /// An option that says more about the product to explain.
+    fn given(&self) -> Option<&'static str> {
+        let options = [
+            ("--m", self.m.is_some()),
+            ("--bits", self.bits.is_some()),
+            ("--group", self.group.is_some()),
+            ("--mode", self.mode.is_some()),
+            ("--threads", self.threads.is_some()),
+            ("--isa", self.isa.is_some()),
+        ];
+        options.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
+    }
+}
+
+/// Bytes of [`blank`] weights and of their panels; `None` where the codes alone are too many, or the tier has no kernel.
+fn bytes(scheme: Scheme, (n, k): (usize, usize), isa: Isa) -> Option<usize> {
+    let codes = n.checked_mul(k).filter(|&codes| codes <= MOST)?;
+    let panel = catalogue::layout(isa, scheme.bits)?;
+    let units = scheme.group_length(k).div_ceil(unit(scheme.bits));
+    let layout = WeightLayout {
+        panel,
+        scale: scheme.scale,
+        zero: ZeroLayout::None,
+        n,
+        groups: scheme.groups(k),
+        units,
+        last_units: units,
+    };
+    Some(codes + scales(scheme, n, k) * scheme.scale.bytes() + layout.bytes())
+}
+
+/// How many scales weights have.
+fn scales(scheme: Scheme, n: usize, k: usize) -> usize {
+    match scheme.group {
+        Group::Tensor => 1,
+        _ => n * scheme.groups(k),
     }
 }
 
@@ -88,11 +132,7 @@ fn mode(name: ModeName) -> Mode {
 
 /// Weights of zeros: layout and selection do not depend on values.
 fn blank(scheme: Scheme, n: usize, k: usize) -> Result<QuantMatrix> {
-    let scales = match scheme.group {
-        Group::Tensor => 1,
-        _ => n * scheme.groups(k),
-    };
-    let scales = Floats::from_f32(scheme.scale, &vec![1.0; scales]);
+    let scales = Floats::F16(vec![f16::ONE; scales(scheme, n, k)]);
     QuantMatrix::from_parts(scheme, n, k, vec![0; n * k], scales, Zeros::Symmetric).map_err(option)
 }
 

@@ -31,8 +31,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Result<ExitCode> {
     let machine = Machine::here()?;
-    if let Some(shape) = args.problem.explain {
-        let explanation = args.problem.explained(shape)?;
+    if let Some(explanation) = args.problem.explained()? {
         if json {
             write_json(&choices::json(&explanation), out)?;
         } else {
