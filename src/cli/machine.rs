@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::cli::refusal::option;
-use mixgemm::Isa;
+use mixgemm::{Error, Isa};
 use serde::Serialize;
 use std::fmt;
 use std::fs;
@@ -83,7 +83,8 @@ impl fmt::Display for Machine {
 
 /// The tier that `auto` means: the fastest one that `MIXGEMM_ISA` allows.
 pub(crate) fn best_isa() -> anyhow::Result<Isa> {
-    let cap = mixgemm::simd::cpu::cap_from_environment().map_err(option)?;
+    let cap = mixgemm::simd::cpu::cap_from_environment();
+    let cap = cap.map_err(|found| option(Error::value("MIXGEMM_ISA", Isa::names(), found)))?;
     Ok(Isa::best(cap))
 }
 

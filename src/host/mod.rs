@@ -60,7 +60,9 @@ impl Host {
     /// variable that names no tier of this architecture is an error of [`Host::prepare`].
     #[must_use]
     pub fn new() -> Self {
-        let isa = cpu::cap_from_environment().map(Isa::best);
+        let isa = cpu::cap_from_environment()
+            .map(Isa::best)
+            .map_err(|found| Error::value("MIXGEMM_ISA", Isa::names(), found));
         let fastest = isa.as_ref().is_ok_and(|&isa| isa == Isa::best(None));
         let choice = if fastest { Choice::Fastest } else { Choice::Capped };
         Self {

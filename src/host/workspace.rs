@@ -4,6 +4,7 @@
 use crate::base::error::Error;
 use crate::kernel::select::Tally;
 use crate::pack::activations::{LhsTile, MAX_SLICES};
+use aligned_vec::{AVec, ConstAlign};
 #[cfg(feature = "std")]
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -39,11 +40,14 @@ pub struct Workspace {
     pub(super) scratch: Vec<Scratch>,
 }
 
+/// Bytes of a cache line, and of the widest vector.
+const LINE: usize = 64;
+
 /// What one thread needs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Scratch {
-    /// The tile of y.
-    pub(super) y: Vec<f32>,
+    /// The tile of y. Kernels store whole vectors into it: on cache lines, none of them crosses a page.
+    pub(super) y: AVec<f32, ConstAlign<LINE>>,
     /// Raw sums of one group.
     pub(super) raw: RawSums,
     /// Calls of kernels.
@@ -53,12 +57,26 @@ pub(super) struct Scratch {
 }
 
 /// One group's digit × slice sums, and what they are corrected with.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RawSums {
     /// `[lhs row, nr]`.
-    pub(super) sums: Vec<i32>,
+    pub(super) sums: AVec<i32, ConstAlign<LINE>>,
     /// Integer zero points of the panel's columns.
     pub(super) zeros: Vec<i64>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            y: AVec::new(LINE),
+            raw: RawSums {
+                sums: AVec::new(LINE),
+                zeros: Vec::new(),
+            },
+            tally: Tally::default(),
+            refused: None,
+        }
+    }
 }
 
 impl Scratch {

@@ -1,11 +1,7 @@
 //! The tiers, their detection, and the user's cap.
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "std")]
-use crate::base::error::Error;
-use crate::base::error::Result;
 use alloc::string::String;
-#[cfg(feature = "std")]
 use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
@@ -82,10 +78,11 @@ impl Isa {
         }
     }
 
-    /// The names of all tiers, for messages.
+    /// The names of this architecture's tiers, for messages.
     #[must_use]
     pub fn names() -> String {
-        Self::ALL.map(Self::name).join(", ")
+        let tiers = Self::ALL.into_iter().filter(|isa| isa.of_this_architecture());
+        tiers.map(Self::name).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether CPUs of this architecture can have the tier.
@@ -131,7 +128,7 @@ impl FromStr for Isa {
     type Err = String;
 
     /// Parses a tier's name; the error lists them.
-    fn from_str(s: &str) -> core::result::Result<Self, String> {
+    fn from_str(s: &str) -> Result<Self, String> {
         Self::ALL
             .into_iter()
             .find(|isa| isa.name() == s)
@@ -142,8 +139,8 @@ impl FromStr for Isa {
 /// The cap that `MIXGEMM_ISA` sets, `None` where it is unset or empty.
 ///
 /// # Errors
-/// [`Error::Value`] when it names no tier of this architecture: nothing would be capped, or everything.
-pub fn cap_from_environment() -> Result<Option<Isa>> {
+/// The value, when it names no tier of this architecture: nothing would be capped, or everything.
+pub fn cap_from_environment() -> Result<Option<Isa>, String> {
     #[cfg(feature = "std")]
     if let Some(value) = std::env::var_os("MIXGEMM_ISA") {
         let value = value.to_string_lossy();
@@ -151,14 +148,8 @@ pub fn cap_from_environment() -> Result<Option<Isa>> {
             return Ok(None);
         }
         let isa: Option<Isa> = value.parse().ok();
-        return match isa.filter(|isa| isa.of_this_architecture()) {
-            Some(isa) => Ok(Some(isa)),
-            None => {
-                let names = Isa::ALL.into_iter().filter(|isa| isa.of_this_architecture());
-                let names: Vec<_> = names.map(Isa::name).collect();
-                Err(Error::value("MIXGEMM_ISA", names.join(", "), value))
-            }
-        };
+        let isa = isa.filter(|isa| isa.of_this_architecture());
+        return isa.map(Some).ok_or_else(|| String::from(value));
     }
     Ok(None)
 }
