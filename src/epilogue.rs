@@ -159,6 +159,12 @@ impl<'a> Epilogue<'a> {
         }
     }
 
+    /// Whether sums pass it as they are, but for canonical NaN.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bias.is_none() && self.residual.is_none() && self.activation == Activation::Identity
+    }
+
     /// Finishes the sums `y` of row `row`, columns `col..col + y.len()`, in place: everything but the rounding to the
     /// output type. NaN results are canonical.
     #[inline(always)]

@@ -5,8 +5,10 @@
 use mixgemm::kernel::catalogue;
 use mixgemm::pack::layout::PanelLayout;
 use mixgemm::pack::weights::PackedWeights;
-use mixgemm::testing::{Draw, Inputs, schemes, weights, weights_with_zeros};
-use mixgemm::{Epilogue, Group, Host, Isa, Mat, ScaleType, Scheme, Workspace, ZeroPoint};
+use mixgemm::testing::{Backwards, Draw, Inputs, schemes, weights, weights_with_zeros};
+use mixgemm::{Epilogue, Group, Host, Isa, Mat, Par, ScaleType, Scheme, Workspace, ZeroPoint};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 #[test]
 fn packed_weights_hold_every_code_scale_and_zero_point() {
@@ -115,4 +117,25 @@ fn packed_weights_are_shared_and_never_copied() {
     let out = y.view_mut().into();
     plan.run(&mut Workspace::new(), x, &Epilogue::new(), out).unwrap();
     assert_eq!(y, expected);
+}
+
+#[test]
+fn panels_are_the_same_whoever_packs_them() {
+    let draw = &mut Draw::new(65);
+    for scheme in schemes(70, 3) {
+        let w = weights(draw, scheme, 101, 70);
+        let alone = Host::new().prepare(&w).unwrap();
+        let all = 0..alone.weights().layout().panels();
+        for par in [
+            Par::Pool(Arc::new(Backwards(NonZeroUsize::new(3).unwrap()))),
+            #[cfg(feature = "rayon")]
+            Par::Rayon(NonZeroUsize::new(2).unwrap()),
+        ] {
+            let shared = Host::new().par(par).prepare(&w).unwrap();
+            assert!(
+                alone.weights().panels(all.clone()) == shared.weights().panels(all.clone()),
+                "{scheme:?}"
+            );
+        }
+    }
 }

@@ -108,6 +108,11 @@ impl Element for f32 {
     const NAME: &'static str = "f32";
 
     #[inline(always)]
+    fn slice_from_f32(from: &[f32], to: &mut [Self]) {
+        to.copy_from_slice(from);
+    }
+
+    #[inline(always)]
     fn to_f32(self) -> f32 {
         self
     }

@@ -94,7 +94,7 @@ impl Host {
         Self { par, ..self }
     }
 
-    /// Packs weights for this CPU; they may be dropped afterwards.
+    /// Packs weights for this CPU, on the host's threads; they may be dropped afterwards.
     ///
     /// # Errors
     /// As [`Backend::prepare`].
@@ -109,7 +109,9 @@ impl Host {
     pub fn prepare_as(&self, weights: &QuantMatrix, layout: PanelLayout) -> Result<Gemm> {
         let isa = self.isa.clone()?;
         Ok(Gemm {
-            weights: Arc::new(PackedWeights::pack(weights, layout)?),
+            weights: Arc::new(PackedWeights::pack_on(weights, layout, &|tasks, task| {
+                self.par.team().run(tasks, task);
+            })?),
             isa,
             choice: self.choice,
             par: self.par.clone(),

@@ -43,6 +43,11 @@ impl<'a> TileRun<'a> {
         }
     }
 
+    /// The tiles of all panels.
+    pub(super) fn all(&mut self) -> &mut [f32] {
+        self.y
+    }
+
     /// Row `r` of the tile of panel `p` of the run.
     pub(super) fn row(&mut self, p: usize, r: usize) -> &mut [f32] {
         &mut self.y[(p * self.rows + r) * self.nr..][..self.nr]

@@ -4,14 +4,14 @@
 
 use crate::base::disjoint::{Claims, TileGrid, TileMut};
 use crate::base::error::Result;
-use crate::base::float::{Element, check_environment};
+use crate::base::float::{Element, canonical, check_environment};
 use crate::base::view::MatMut;
 use crate::epilogue::Epilogue;
 use crate::host::parallel::Team;
 use crate::host::tile::{Product, TileRun};
 use crate::host::workspace::{Scratch, Workspace};
 use crate::kernel::select::Selection;
-use crate::pack::activations::{LhsTile, MAX_SLICES, PackArgs, PackTile, TileSpec};
+use crate::pack::activations::{LhsTile, MAX_SLICES, NonFinite, PackArgs, PackTile, TileSpec};
 use crate::pack::layout::{WeightLayout, unit};
 use crate::pack::weights::PackedWeights;
 use crate::quant::input::{Activations, Mode};
@@ -233,19 +233,27 @@ impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
                         simd.prefetch(&line[0], 0);
                     }
                 }
-                for (i, p) in panels.clone().enumerate() {
-                    let columns = p * nr..((p + 1) * nr).min(cols.end);
-                    for r in 0..tile.rows {
-                        let row = tile.first + r;
+                for special in tile.non_finite.chunk_by(|a, b| a.row == b.row) {
+                    let r = special[0].row;
+                    for (i, p) in panels.clone().enumerate() {
+                        let columns = p * nr..((p + 1) * nr).min(cols.end);
                         let y = &mut run.row(i, r)[..columns.len()];
-                        if tile.non_finite.iter().any(|x| x.row == r) {
-                            let before = out.row_mut(row, columns.clone());
-                            special_row(job, (tile, r), *finish, before, columns.start, y);
-                        }
-                        if let Finish::Epilogue(epilogue) = finish {
-                            epilogue.finish(y, row, columns.start, tile.row_scale.get(r).copied());
+                        let before = out.row_mut(tile.first + r, columns.clone());
+                        special_row(job, special, *finish, before, columns.start, y);
+                    }
+                }
+                match finish {
+                    Finish::Epilogue(epilogue) if !epilogue.is_empty() || !tile.row_scale.is_empty() => {
+                        for (i, p) in panels.clone().enumerate() {
+                            let columns = p * nr..((p + 1) * nr).min(cols.end);
+                            for r in 0..tile.rows {
+                                let y = &mut run.row(i, r)[..columns.len()];
+                                let scale = tile.row_scale.get(r).copied();
+                                epilogue.finish(y, tile.first + r, columns.start, scale);
+                            }
                         }
                     }
+                    _ => run.all().iter_mut().for_each(|y| *y = canonical(*y)),
                 }
                 for (i, p) in panels.clone().enumerate() {
                     let columns = p * nr..((p + 1) * nr).min(cols.end);
@@ -266,19 +274,19 @@ const LINE: usize = 64;
 /// Most panels of one kernel call.
 const RUN: usize = 16;
 
-/// The sums of a row with non-finite inputs: of those inputs alone.
+/// The sums of the row with these non-finite inputs: of those inputs alone.
 #[cold]
 #[inline(never)]
 fn special_row<T: Element>(
     job: &Job<'_>,
-    (tile, r): (&LhsTile, usize),
+    special: &[NonFinite],
     finish: Finish<'_>,
     before: &[T],
     first: usize,
     y: &mut [f32],
 ) {
     let (w, group) = (job.weights, job.weights.group());
-    let inputs = || tile.non_finite.iter().filter(|x| x.row == r).map(|x| x.input);
+    let inputs = || special.iter().map(|x| x.input);
     for (i, before) in before.iter().enumerate() {
         let n = first + i;
         let start = if let Finish::Continue = finish {

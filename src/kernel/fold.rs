@@ -85,31 +85,24 @@ pub(super) fn start<S: Simd, const B: usize, const R: usize>(
     group: Group<'_>,
     origin: i32,
 ) -> Tile<S, R> {
-    let mut acc = [[simd.splat_i32(0); 2]; R];
+    let none = [[simd.splat_i32(0); 2]; R];
     if matches!(args.out, TileOut::Raw(_)) {
         // The bias is −B, or −z·B for symmetric weights, whose z an origin is.
         let factor = if args.zero == ZeroLayout::None { 1 } else { origin };
-        if origin != 0 {
-            for r in 0..R {
-                acc[r] = [simd.splat_i32(-factor * group.bias[r]); 2];
-            }
-        }
-        return acc;
+        return if origin == 0 {
+            none
+        } else {
+            biases(simd, group, -factor)
+        };
     }
     if B == 1 && args.sign_only {
-        return acc;
+        return none;
     }
     let (lanes, z) = (S::LANES, group.zeros);
     let zeros = match args.zero {
-        ZeroLayout::None => {
-            // An origin is that of 8-bit codes and their symmetric zero point.
-            if origin == 0 {
-                for r in 0..R {
-                    acc[r] = [simd.splat_i32(group.bias[r]); 2];
-                }
-            }
-            return acc;
-        }
+        // An origin is that of 8-bit codes and their symmetric zero point.
+        ZeroLayout::None if origin != 0 => return none,
+        ZeroLayout::None => return biases(simd, group, 1),
         ZeroLayout::Nibble => [simd.load_nibbles(z), simd.load_nibbles(&z[lanes.div_ceil(2)..])],
         ZeroLayout::Byte => [simd.load_bytes(z), simd.load_bytes(&z[lanes..])],
         ZeroLayout::Word => [simd.load_words(z), simd.load_words(&z[2 * lanes..])],
@@ -118,6 +111,7 @@ pub(super) fn start<S: Simd, const B: usize, const R: usize>(
             [simd.split_zero(z[0], max).0, simd.split_zero(z[1], max).0]
         }
     };
+    let mut acc = none;
     for r in 0..R {
         let bias = simd.splat_i32(group.bias[r]);
         for v in 0..2 {
@@ -128,6 +122,16 @@ pub(super) fn start<S: Simd, const B: usize, const R: usize>(
             };
             acc[r][v] = simd.mul(zero, bias);
         }
+    }
+    acc
+}
+
+/// The biases of all lhs rows, times a factor.
+#[inline(always)]
+fn biases<S: Simd, const R: usize>(simd: S, group: Group<'_>, factor: i32) -> Tile<S, R> {
+    let mut acc = [[simd.splat_i32(0); 2]; R];
+    for r in 0..R {
+        acc[r] = [simd.splat_i32(factor * group.bias[r]); 2];
     }
     acc
 }

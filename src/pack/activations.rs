@@ -174,28 +174,53 @@ impl LhsTile {
 
     #[inline(always)]
     fn pack_row(&mut self, spec: &TileSpec, x: Row<'_>, mode: Mode, r: usize) -> Result<()> {
-        match x {
-            Row::F32(x) => self.row.copy_from_slice(x),
-            Row::F16(x) => f16::slice_to_f32(x, &mut self.row),
-            Row::Bf16(x) => half::bf16::slice_to_f32(x, &mut self.row),
-            Row::I8(x, t) => {
-                self.row_scale.push(t);
-                for g in 0..self.groups.len() {
-                    let x = &x[g * spec.group..][..(spec.k - g * spec.group).min(spec.group)];
-                    self.slice[..x.len()].copy_from_slice(x);
-                    self.finish_group(spec, g, r, x.len(), 1.0, 1.0);
-                }
-                return Ok(());
+        if let Row::I8(x, t) = x {
+            self.row_scale.push(t);
+            for g in 0..self.groups.len() {
+                let x = &x[g * spec.group..][..(spec.k - g * spec.group).min(spec.group)];
+                self.slice[..x.len()].copy_from_slice(x);
+                self.finish_group(spec, g, r, x.len(), 1.0, 1.0);
             }
+            return Ok(());
         }
-        let row_max = abs_max_bits(&self.row);
+        let mut buffer = core::mem::take(&mut self.row);
+        let result = self.pack_floats(spec, x, mode, r, &mut buffer);
+        self.row = buffer;
+        result
+    }
+
+    /// Packs a row of floats; `buffer` is for those that cannot be read as they are.
+    #[inline(always)]
+    fn pack_floats(&mut self, spec: &TileSpec, x: Row<'_>, mode: Mode, r: usize, buffer: &mut [f32]) -> Result<()> {
+        let floats: &[f32] = match x {
+            Row::F32(x) => x,
+            Row::F16(x) => {
+                f16::slice_to_f32(x, buffer);
+                buffer
+            }
+            Row::Bf16(x) => {
+                half::bf16::slice_to_f32(x, buffer);
+                buffer
+            }
+            Row::I8(..) => unreachable!("int8 rows are not floats"),
+        };
+        let row_max = abs_max_bits(floats);
         let finite = row_max < INFINITE;
-        if !finite {
-            self.take_non_finite(r);
-        }
-        if let Mode::A8Static { scale, saturate } = mode {
-            self.divide_row(scale, saturate)?;
-        }
+        let floats = match x {
+            Row::F32(x) if finite && !matches!(mode, Mode::A8Static { .. }) => x,
+            x => {
+                if let Row::F32(x) = x {
+                    buffer.copy_from_slice(x);
+                }
+                if !finite {
+                    take_non_finite(buffer, r, &mut self.non_finite);
+                }
+                if let Mode::A8Static { scale, saturate } = mode {
+                    divide_row(buffer, scale, saturate)?;
+                }
+                &*buffer
+            }
+        };
         let row_scale = match mode {
             Mode::A8Row if finite => Some(a8_scale(f32::from_bits(row_max))),
             Mode::A8Row => Some((1.0, 0.0)),
@@ -205,7 +230,7 @@ impl LhsTile {
         self.row_scale.extend(row_scale.map(|(t, _)| t));
         for g in 0..self.groups.len() {
             let range = g * spec.group..((g + 1) * spec.group).min(spec.k);
-            let (x, len) = (&self.row[range.clone()], range.len());
+            let (x, len) = (&floats[range.clone()], range.len());
             let mut factor = 1.0;
             match (mode, row_scale) {
                 (_, Some((_, inverse))) => a8_quantize(x, inverse, &mut self.slice),
@@ -230,31 +255,6 @@ impl LhsTile {
         Ok(())
     }
 
-    /// Replaces the current row by `rne(x/t)`, limited to where saturation has the last word.
-    #[inline(always)]
-    fn divide_row(&mut self, scale: f32, saturate: bool) -> Result<()> {
-        self.row.iter_mut().for_each(|x| *x = a8static_value(*x, scale));
-        let limit: f32 = if saturate { A8STATIC_LIMIT } else { 128.0 };
-        if abs_max_bits(&self.row) >= limit.to_bits() {
-            for (k, &v) in self.row.iter().enumerate() {
-                check_a8static(v, saturate, k)?;
-            }
-        }
-        self.row.iter_mut().for_each(|v| *v = v.clamp(-128.0, 128.0));
-        Ok(())
-    }
-
-    /// Notes the non-finite inputs of the current row and clears it.
-    #[inline(never)]
-    fn take_non_finite(&mut self, r: usize) {
-        for (k, &x) in self.row.iter().enumerate() {
-            if !x.is_finite() {
-                self.non_finite.push(NonFinite { row: r, input: (k, x) });
-            }
-        }
-        self.row.fill(0.0);
-    }
-
     /// Two passes: what unit and how many slices each group needs, then the slices.
     #[inline(always)]
     fn pack_exact(&mut self, spec: &TileSpec, x: Activations<'_>) -> Result<()> {
@@ -271,7 +271,7 @@ impl LhsTile {
             let Row::F16(x) = x.row(self.first + r) else { continue };
             if x.iter().any(|x| !x.is_finite()) {
                 f16::slice_to_f32(x, &mut self.row);
-                self.take_non_finite(r);
+                take_non_finite(&mut self.row, r, &mut self.non_finite);
             }
             for (g, x) in x.chunks(spec.group).enumerate() {
                 let or = x.iter().fold(0, |or, &x| or | f16_fixed(x).unsigned_abs());
@@ -368,6 +368,28 @@ impl LhsTile {
         self.bias[entry.bias + lhs_row] = -sum * spec.zero.unwrap_or(1);
         sum
     }
+}
+
+/// Replaces a row by `rne(x/t)`, limited to where saturation has the last word.
+#[inline(always)]
+fn divide_row(row: &mut [f32], scale: f32, saturate: bool) -> Result<()> {
+    row.iter_mut().for_each(|x| *x = a8static_value(*x, scale));
+    let limit: f32 = if saturate { A8STATIC_LIMIT } else { 128.0 };
+    if abs_max_bits(row) >= limit.to_bits() {
+        for (k, &v) in row.iter().enumerate() {
+            check_a8static(v, saturate, k)?;
+        }
+    }
+    row.iter_mut().for_each(|v| *v = v.clamp(-128.0, 128.0));
+    Ok(())
+}
+
+/// Notes the non-finite inputs of row `r` and clears it.
+#[inline(never)]
+fn take_non_finite(row: &mut [f32], r: usize, found: &mut Vec<NonFinite>) {
+    let inputs = row.iter().copied().enumerate().filter(|(_, x)| !x.is_finite());
+    found.extend(inputs.map(|input| NonFinite { row: r, input }));
+    row.fill(0.0);
 }
 
 /// Writes the units of one lhs row to every `rows`-th place from place `row` on.

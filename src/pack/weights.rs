@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 use crate::base::buffer::AlignedBuf;
+use crate::base::disjoint::Claims;
 use crate::base::error::{Error, Result};
 use crate::pack::layout::{PANEL_VECTORS, PanelLayout, WeightLayout, ZeroLayout, digits, unit};
 use crate::quant::matrix::{Floats, QuantMatrix, Zeros, split_float_zero};
 use crate::quant::scheme::{ScaleType, Scheme};
 use alloc::format;
+use alloc::vec::Vec;
 use core::ops::Range;
 use half::{bf16, f16};
 
@@ -20,11 +22,44 @@ pub struct PackedWeights {
     bytes: AlignedBuf,
 }
 
-/// Where one column's codes of one group lie.
+/// Where one column lies.
 struct Place {
+    /// First byte of its panel.
     panel: usize,
+    /// Its vector in the panel.
     vector: usize,
+    /// Its lane in the vector.
     lane: usize,
+}
+
+impl Place {
+    /// The place of a column in the bytes of its panel alone.
+    fn in_panel(layout: &WeightLayout, column: usize) -> Self {
+        let c = column % layout.panel.nr();
+        Self {
+            panel: 0,
+            vector: c / layout.panel.lanes,
+            lane: c % layout.panel.lanes,
+        }
+    }
+
+    /// Offset of the scale of group `g`.
+    fn scale(&self, layout: &WeightLayout, g: usize) -> usize {
+        let record = self.panel + layout.first_record() + g * layout.record_bytes();
+        record + self.vector * layout.scale_bytes() + self.lane * layout.scale.bytes()
+    }
+
+    /// Offset of the first byte of zero points of the column's vector in group `g`.
+    fn zeros(&self, layout: &WeightLayout, g: usize) -> usize {
+        self.panel + (g * PANEL_VECTORS + self.vector) * layout.zero_bytes()
+    }
+
+    /// Offset of the column's byte 0 of block 0 of unit `u` of group `g`.
+    fn codes(&self, layout: &WeightLayout, g: usize, u: usize) -> usize {
+        let record = self.panel + layout.first_record() + g * layout.record_bytes();
+        let codes = record + PANEL_VECTORS * layout.scale_bytes();
+        codes + (u * PANEL_VECTORS + self.vector) * layout.panel.unit_bytes() + 4 * self.lane
+    }
 }
 
 impl PackedWeights {
@@ -33,6 +68,19 @@ impl PackedWeights {
     /// # Errors
     /// [`Error::Unsupported`] when the layout is for another width; [`Error::Shape`] when the size overflows.
     pub fn pack(weights: &QuantMatrix, panel: PanelLayout) -> Result<Self> {
+        Self::pack_on(weights, panel, &|_, task| task(0))
+    }
+
+    /// As [`PackedWeights::pack`], panel by panel on as many threads as `run` calls its task on: it is given the number of
+    /// panels, the most tasks that are of use.
+    ///
+    /// # Errors
+    /// As [`PackedWeights::pack`].
+    pub fn pack_on(
+        weights: &QuantMatrix,
+        panel: PanelLayout,
+        run: &dyn Fn(usize, &(dyn Fn(usize) + Sync)),
+    ) -> Result<Self> {
         let (scheme, n, k) = (*weights.scheme(), weights.n(), weights.k());
         if panel.bits != scheme.bits {
             let expected = format!("{}-bit codes, as the layout holds", panel.bits);
@@ -68,95 +116,32 @@ impl PackedWeights {
                 format!("{n} x {k}"),
             ));
         }
-        let mut packed = Self {
+        let mut bytes = AlignedBuf::zeroed(layout.bytes())?;
+        let mut panels: Vec<&mut [u8]> = bytes.chunks_exact_mut(layout.panel_bytes().max(1)).collect();
+        let claims = Claims::new(&mut panels);
+        run(layout.panels(), &|_| {
+            while let Some((p, bytes)) = claims.next() {
+                for column in p * panel.nr()..((p + 1) * panel.nr()).min(n) {
+                    for g in 0..groups {
+                        write_group(weights, &layout, bytes, (column, g));
+                    }
+                }
+            }
+        });
+        drop(panels);
+        Ok(Self {
             layout,
             scheme,
             k,
             group,
-            bytes: AlignedBuf::zeroed(layout.bytes())?,
-        };
-        for column in 0..n {
-            for g in 0..groups {
-                packed.write_group(weights, column, g);
-            }
-        }
-        Ok(packed)
+            bytes,
+        })
     }
 
     fn place(&self, column: usize) -> Place {
-        let nr = self.layout.panel.nr();
-        let (p, c) = (column / nr, column % nr);
-        Place {
-            panel: p * self.layout.panel_bytes(),
-            vector: c / self.layout.panel.lanes,
-            lane: c % self.layout.panel.lanes,
-        }
-    }
-
-    /// Offset of the scale of this column and group.
-    fn scale_at(&self, at: &Place, g: usize) -> usize {
-        let record = at.panel + self.layout.first_record() + g * self.layout.record_bytes();
-        record + at.vector * self.layout.scale_bytes() + at.lane * self.layout.scale.bytes()
-    }
-
-    /// Offset of the first byte of zero points of this column's vector and group.
-    fn zeros_at(&self, at: &Place, g: usize) -> usize {
-        at.panel + (g * PANEL_VECTORS + at.vector) * self.layout.zero_bytes()
-    }
-
-    /// Offset of this column's byte `i` of block 0 of unit `u`.
-    fn code_at(&self, at: &Place, g: usize, u: usize) -> usize {
-        let record = at.panel + self.layout.first_record() + g * self.layout.record_bytes();
-        let codes = record + PANEL_VECTORS * self.layout.scale_bytes();
-        codes + (u * PANEL_VECTORS + at.vector) * self.layout.panel.unit_bytes() + 4 * at.lane
-    }
-
-    fn write_group(&mut self, weights: &QuantMatrix, column: usize, g: usize) {
-        let at = self.place(column);
-        let single = weights.scales().len() == 1;
-        let index = if single { 0 } else { column * self.layout.groups + g };
-        let to = self.scale_at(&at, g);
-        write_float(weights.scales(), index, &mut self.bytes[to..]);
-        let (to, lane) = (self.zeros_at(&at, g), at.lane);
-        match weights.zeros() {
-            Zeros::Symmetric => {}
-            Zeros::Float(z) => write_float(z, index, &mut self.bytes[to + lane * self.layout.scale.bytes()..]),
-            Zeros::Integer(z) => match self.layout.zero {
-                ZeroLayout::Nibble => self.bytes[to + lane / 2] |= (z[index] as u8) << (4 * (lane % 2)),
-                ZeroLayout::Byte => self.bytes[to + lane] = z[index] as u8,
-                _ => self.bytes[to + 2 * lane..][..2].copy_from_slice(&z[index].to_le_bytes()),
-            },
-        }
-        let codes = &weights.code_row(column)[weights.group_range(g)];
-        let bits = self.layout.panel.bits;
-        let to = self.code_at(&at, g, 0);
-        let stride = PANEL_VECTORS * self.layout.panel.unit_bytes();
-        for (u, codes) in codes.chunks(unit(bits)).enumerate() {
-            self.write_unit(codes, to + u * stride);
-        }
-    }
-
-    /// Writes one column's codes of one unit, from byte `to` on: for every block the four bytes of the column's lane.
-    #[inline]
-    fn write_unit(&mut self, codes: &[u8], to: usize) {
-        let (bits, block_bytes) = (self.layout.panel.bits, self.layout.panel.block_bytes());
-        let mut quads = [0u32; 8];
-        for (quad, codes) in quads.iter_mut().zip(codes.chunks(4)) {
-            let mut bytes = [0; 4];
-            bytes[..codes.len()].copy_from_slice(codes);
-            *quad = u32::from_le_bytes(bytes);
-        }
-        for d in digits(bits).iter().take_while(|d| d.width > 0) {
-            let (width, mask) = (usize::from(d.width), 0x0101_0101 * ((1u32 << d.width) - 1));
-            for (block, quads) in quads[..unit(bits) / 4].chunks(8 / width).enumerate() {
-                let packed = quads
-                    .iter()
-                    .rev()
-                    .fold(0, |word, quad| word << width | (quad >> d.position) & mask);
-                let at = to + (d.block + block) * block_bytes;
-                self.bytes[at..at + 4].copy_from_slice(&packed.to_le_bytes());
-            }
-        }
+        let mut place = Place::in_panel(&self.layout, column);
+        place.panel = column / self.layout.panel.nr() * self.layout.panel_bytes();
+        place
     }
 
     /// The code of output channel `n`, input channel `k`.
@@ -166,7 +151,7 @@ impl PackedWeights {
         let (g, kk) = (k / self.group, k % self.group);
         let bits = self.layout.panel.bits;
         let (u, quad, i) = (kk / unit(bits), kk % unit(bits) / 4, kk % 4);
-        let from = self.code_at(&at, g, u);
+        let from = at.codes(&self.layout, g, u);
         digits(bits).iter().take_while(|d| d.width > 0).fold(0, |code, d| {
             let per_block = 8 / usize::from(d.width);
             let byte = self.bytes[from + (d.block + quad / per_block) * self.layout.panel.block_bytes() + i];
@@ -178,14 +163,14 @@ impl PackedWeights {
     /// The scale of output channel `n`, group `g`.
     #[must_use]
     pub fn scale(&self, n: usize, g: usize) -> f32 {
-        read_float(self.layout.scale, &self.bytes[self.scale_at(&self.place(n), g)..])
+        read_float(self.layout.scale, &self.bytes[self.place(n).scale(&self.layout, g)..])
     }
 
     /// The zero point of output channel `n`, group `g`, as [`QuantMatrix::zero`] gives it.
     #[must_use]
     pub fn zero(&self, n: usize, g: usize) -> f32 {
         let at = self.place(n);
-        let bytes = &self.bytes[self.zeros_at(&at, g)..];
+        let bytes = &self.bytes[at.zeros(&self.layout, g)..];
         match self.layout.zero {
             ZeroLayout::None if self.scheme.is_sign_only() => 0.5,
             ZeroLayout::None => (1u32 << (self.scheme.bits - 1)) as f32,
@@ -271,6 +256,52 @@ impl PackedWeights {
 }
 
 const _: () = assert!(PANEL_VECTORS == 2, "a panel is a pair of vectors");
+
+/// Writes one column's group into the bytes of its panel.
+fn write_group(weights: &QuantMatrix, layout: &WeightLayout, panel: &mut [u8], (column, g): (usize, usize)) {
+    let at = Place::in_panel(layout, column);
+    let single = weights.scales().len() == 1;
+    let index = if single { 0 } else { column * layout.groups + g };
+    write_float(weights.scales(), index, &mut panel[at.scale(layout, g)..]);
+    let (to, lane) = (at.zeros(layout, g), at.lane);
+    match weights.zeros() {
+        Zeros::Symmetric => {}
+        Zeros::Float(z) => write_float(z, index, &mut panel[to + lane * layout.scale.bytes()..]),
+        Zeros::Integer(z) => match layout.zero {
+            ZeroLayout::Nibble => panel[to + lane / 2] |= (z[index] as u8) << (4 * (lane % 2)),
+            ZeroLayout::Byte => panel[to + lane] = z[index] as u8,
+            _ => panel[to + 2 * lane..][..2].copy_from_slice(&z[index].to_le_bytes()),
+        },
+    }
+    let codes = &weights.code_row(column)[weights.group_range(g)];
+    let to = at.codes(layout, g, 0);
+    let stride = PANEL_VECTORS * layout.panel.unit_bytes();
+    for (u, codes) in codes.chunks(unit(layout.panel.bits)).enumerate() {
+        write_unit(codes, layout.panel, &mut panel[to + u * stride..]);
+    }
+}
+
+/// Writes one column's codes of one unit: for every block the four bytes of the column's lane.
+#[inline]
+fn write_unit(codes: &[u8], panel: PanelLayout, to: &mut [u8]) {
+    let (bits, block_bytes) = (panel.bits, panel.block_bytes());
+    let mut quads = [0u32; 8];
+    for (quad, codes) in quads.iter_mut().zip(codes.chunks(4)) {
+        let mut bytes = [0; 4];
+        bytes[..codes.len()].copy_from_slice(codes);
+        *quad = u32::from_le_bytes(bytes);
+    }
+    for d in digits(bits).iter().take_while(|d| d.width > 0) {
+        let (width, mask) = (usize::from(d.width), 0x0101_0101 * ((1u32 << d.width) - 1));
+        for (block, quads) in quads[..unit(bits) / 4].chunks(8 / width).enumerate() {
+            let packed = quads
+                .iter()
+                .rev()
+                .fold(0, |word, quad| word << width | (quad >> d.position) & mask);
+            to[(d.block + block) * block_bytes..][..4].copy_from_slice(&packed.to_le_bytes());
+        }
+    }
+}
 
 fn zero_layout(zeros: &Zeros) -> ZeroLayout {
     match zeros {
