@@ -80,8 +80,10 @@ pub(crate) fn usage(error: &clap::Error) -> String {
             )
         }
         ErrorKind::UnknownArgument => {
-            let near = text(error, ContextKind::SuggestedArg).unwrap_or_else(|| "an option that --help lists".into());
-            ("arguments".into(), near, argument_or("another"))
+            let near =
+                text(error, ContextKind::SuggestedArg).map_or_else(String::new, |near| format!(", perhaps {near}"));
+            let expected = format!("an option that --help lists{near}");
+            ("arguments".into(), expected, argument_or("another"))
         }
         ErrorKind::InvalidSubcommand => {
             let found = text(error, ContextKind::InvalidSubcommand).unwrap_or_else(|| "another".into());

@@ -297,7 +297,11 @@ impl fmt::Display for Explanation {
                 Reason::NotPreferred => writeln!(f, "  {}: other rows are preferred", kernel.name())?,
                 Reason::TooHigh { left: 0 } => writeln!(f, "  {}: higher tiles take all rows", kernel.name())?,
                 Reason::TooHigh { left } => writeln!(f, "  {}: only {} left", kernel.name(), plural(*left, "row"))?,
-                Reason::NoMultiple => writeln!(f, "  {}: divides no tile", kernel.name())?,
+                Reason::NoMultiple => writeln!(
+                    f,
+                    "  {}: no tile of this product has a multiple of its rows",
+                    kernel.name()
+                )?,
                 Reason::Lower => writeln!(f, "  {}: a higher one divides the tiles", kernel.name())?,
             }
         }

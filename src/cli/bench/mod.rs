@@ -78,7 +78,8 @@ pub(crate) struct Args {
     /// Rounds [default: 6, or 1 on an emulated backend]
     #[arg(long, value_name = "R", value_parser = arguments::count)]
     rounds: Option<NonZeroUsize>,
-    /// Kernels to prefer where they fit: names in which * stands for any run of characters
+    /// Kernels to prefer where they fit, first pattern first; what is left over is chosen as without. * stands for any
+    /// run of characters
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     kernel: Vec<String>,
     /// Also draw the rows under the roofs into this SVG file

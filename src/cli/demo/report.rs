@@ -17,6 +17,7 @@ How to read it
   thr       threads
   GOPS      10^9 operations a second, 2 per multiply-add; the time of an emulated device says nothing
   of peak   share of this tier's integer peak on as many threads, sampled beside each of the row's own timings
+            (above 100 %: something else ran on this machine while the peak was sampled)
   bits/w    bits per weight as multiplied from, scales, zero points and padding included
   SQNR      dB, higher is better. total: against the f64 product of the original f16 weights, so it shows the error of
             weights and inputs. kernel: against the f64 product of the quantised weights, so it shows the error of

@@ -149,7 +149,7 @@ pub(super) fn json(e: &Explanation) -> Value {
             Reason::OtherSlices => ("other slice count", None),
             Reason::NotPreferred => ("others preferred", None),
             Reason::TooHigh { left } => ("too high", Some(left)),
-            Reason::NoMultiple => ("divides no tile", None),
+            Reason::NoMultiple => ("no tile of this product has a multiple of its rows", None),
             Reason::Lower => ("a higher one divides", None),
             _ => ("unknown", None),
         };
