@@ -14,7 +14,7 @@ use crate::kernel::Kernel;
 use crate::kernel::select::{Selection, choose, select};
 use crate::pack::weights::PackedWeights;
 use crate::quant::input::{Activations, Mode};
-use crate::simd::cpu::Isa;
+use crate::simd::cpu::{self, Isa};
 use alloc::sync::Arc;
 
 /// Weights packed for a host. Made by [`Host::prepare`](crate::Host::prepare).
@@ -197,6 +197,7 @@ impl Plan {
             weights: &self.weights,
             selection: &self.selection,
             isa: self.isa,
+            ahead: cpu::read_ahead(),
             x,
             mode: self.mode,
         })

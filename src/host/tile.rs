@@ -176,6 +176,7 @@ impl Product<'_> {
             bias: (&tile.bias[entry.bias + sub * lhs_rows..], tile.rows * entry.slices),
             factor: (&tile.factor[factor..], tile.rows),
             negative_sum: &tile.negative_sum[factor..],
+            ahead: self.job.ahead,
             fold: self.fold_kind(),
             out,
         }

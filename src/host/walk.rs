@@ -30,6 +30,8 @@ pub(super) struct Job<'a> {
     pub(super) weights: &'a PackedWeights,
     pub(super) selection: &'a Selection,
     pub(super) isa: Isa,
+    /// Bytes by which codes are prefetched ahead.
+    pub(super) ahead: usize,
     pub(super) x: Activations<'a>,
     pub(super) mode: Mode,
 }

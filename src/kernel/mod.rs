@@ -73,6 +73,8 @@ pub struct TileArgs<'a> {
     pub factor: (&'a [f32], usize),
     /// Negative activation sums of the first group's rows; the step is that of the factors.
     pub negative_sum: &'a [f32],
+    /// Bytes by which codes that come from memory are prefetched ahead.
+    pub ahead: usize,
     /// How the fold scales.
     pub fold: FoldKind,
     /// The result.

@@ -54,7 +54,7 @@ where
                 let lhs = &args.lhs[i * args.lhs_bytes..][..args.units * R * U];
                 let lhs = lhs.as_chunks::<U>().0.as_chunks::<R>().0;
                 let acc = fold::start::<S, B, R>(simd, args, group, Q::ORIGIN);
-                let acc = Q::group(simd, codes, lhs, acc);
+                let acc = Q::group(simd, codes, lhs, args.ahead, acc);
                 fold::finish::<S, B, SL, MR, R>(simd, args, (p, i), group, acc);
             }
         }

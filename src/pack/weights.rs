@@ -22,6 +22,9 @@ pub struct PackedWeights {
     bytes: AlignedBuf,
 }
 
+/// What every thread does: it claims parts of the work until none is left.
+pub type Task<'a> = dyn Fn(usize) + Sync + 'a;
+
 /// Where one column lies.
 struct Place {
     /// First byte of its panel.
@@ -76,11 +79,7 @@ impl PackedWeights {
     ///
     /// # Errors
     /// As [`PackedWeights::pack`].
-    pub fn pack_on(
-        weights: &QuantMatrix,
-        panel: PanelLayout,
-        run: &dyn Fn(usize, &(dyn Fn(usize) + Sync)),
-    ) -> Result<Self> {
+    pub fn pack_on(weights: &QuantMatrix, panel: PanelLayout, run: &dyn Fn(usize, &Task<'_>)) -> Result<Self> {
         let (scheme, n, k) = (*weights.scheme(), weights.n(), weights.k());
         if panel.bits != scheme.bits {
             let expected = format!("{}-bit codes, as the layout holds", panel.bits);

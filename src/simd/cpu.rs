@@ -136,6 +136,21 @@ impl FromStr for Isa {
     }
 }
 
+/// How many bytes ahead of its loads a kernel should prefetch what it streams from memory on this CPU.
+///
+/// Four lines start loads earlier than the reorder window does; a little further ahead, the prefetcher of Zen 4, which
+/// follows a stream within a page, loses it (256 bytes gain a fifth of the bandwidth, 1024 lose a fifth). Zen 5 has misses
+/// to spare for streams of our own: two pages ahead, one row of 4-bit codes runs at 89 % of the memory's rate, at 76 % with
+/// four lines and 84 % with one page. Zen 5 is so far the only CPU with both of these features.
+#[must_use]
+pub fn read_ahead() -> usize {
+    if has!("avxvnni", "avx512vp2intersect") {
+        8192
+    } else {
+        256
+    }
+}
+
 /// The cap that `MIXGEMM_ISA` sets, `None` where it is unset or empty.
 ///
 /// # Errors

@@ -96,6 +96,7 @@ impl KernelCase {
             bias: (&tile.bias[entry.bias..], lhs_rows),
             factor: (&tile.factor[groups.start * kernel.mr..], kernel.mr),
             negative_sum: &tile.negative_sum[groups.start * kernel.mr..],
+            ahead: 256,
             fold: match self.mode {
                 Mode::A8 | Mode::A16 => FoldKind::GroupScale,
                 Mode::Exact => FoldKind::Unit,

@@ -80,14 +80,14 @@ impl<S: Dot, const B: usize, const U: usize, const P: usize, const R: usize> Rul
     const ORIGIN: i32 = if S::SIGNED && B == 8 { 128 } else { 0 };
 
     #[inline(always)]
-    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], mut acc: Tile<S, R>) -> Tile<S, R> {
+    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], ahead: usize, mut acc: Tile<S, R>) -> Tile<S, R> {
         const { assert!(P == blocks(B as u8)) };
         let units = codes.as_chunks::<P>().0.as_chunks::<2>().0;
         if const { apart::<S>(B, P, U / 4, R) } {
             let mut sets = [[[simd.splat_i32(0); 2]; R]; 8];
             sets[0] = acc;
             for (unit, lhs) in units.iter().zip(lhs) {
-                step_apart::<S, B, U, P, R>(simd, unit, lhs, &mut sets);
+                step_apart::<S, B, U, P, R>(simd, unit, lhs, ahead, &mut sets);
             }
             acc = sets[0];
             for q in 1..U / 4 {
@@ -105,11 +105,6 @@ impl<S: Dot, const B: usize, const U: usize, const P: usize, const R: usize> Rul
         acc
     }
 }
-
-/// With few lhs rows codes come from memory, and their arithmetic fills the reorder window before enough loads are under
-/// way. Prefetching a little ahead, four lines, starts those loads earlier; further ahead the hardware's own prefetcher
-/// loses the stream (on Zen 4 256 bytes gain a fifth of the bandwidth, 1024 lose a fifth).
-const AHEAD: usize = 256;
 
 /// One unit: each quad's codes are unpacked once and serve all lhs rows.
 #[inline(always)]
@@ -134,7 +129,8 @@ fn step<S: Dot, const B: usize, const U: usize, const P: usize, const R: usize>(
     }
 }
 
-/// One unit for few lhs rows. Quad q's codes stay where they are in their bytes, `2^(q·B)` times too large, and have
+/// One unit for few lhs rows, whose codes come from memory: their arithmetic fills the reorder window before enough loads
+/// are under way, and prefetches start those loads earlier. Quad q's codes stay where they are in their bytes, `2^(q·B)` times too large, and have
 /// accumulators of their own: no shifts, and as many independent chains as quads. The sums are multiples of `2^(q·B)`
 /// and, like those of 8-bit codes, fit 32 bits for groups up to 65536: `255·128·65536 < 2^31`.
 #[inline(always)]
@@ -142,10 +138,11 @@ fn step_apart<S: Dot, const B: usize, const U: usize, const P: usize, const R: u
     simd: S,
     unit: &[[S::Block; P]; 2],
     lhs: &[[u8; U]; R],
+    ahead: usize,
     sets: &mut [Tile<S, R>; 8],
 ) {
-    simd.prefetch(&unit[0], AHEAD);
-    simd.prefetch(&unit[1], AHEAD);
+    simd.prefetch(&unit[0], ahead);
+    simd.prefetch(&unit[1], ahead);
     for q in 0..U / 4 {
         let mask = (((1u32 << B) - 1) << (q * B)) as u8;
         for v in 0..2 {

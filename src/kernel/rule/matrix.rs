@@ -69,7 +69,7 @@ impl<S: MatrixDot, const B: usize, const U: usize, const P: usize, const R: usiz
     const FAMILY: Family = Family::Matrix;
 
     #[inline(always)]
-    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], mut acc: Tile<S, R>) -> Tile<S, R> {
+    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], _: usize, mut acc: Tile<S, R>) -> Tile<S, R> {
         const { assert!(P == blocks(B as u8) && R.is_multiple_of(2)) };
         for p in 0..R / 2 {
             for v in 0..2 {

@@ -22,5 +22,6 @@ pub(super) trait Rule<S: Simd, const B: usize, const U: usize, const P: usize, c
     const ORIGIN: i32 = 0;
 
     /// Adds the products of one group: its units of codes, those of the panel's two vectors in turn, with `R` lhs rows.
-    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], acc: Tile<S, R>) -> Tile<S, R>;
+    /// Codes that come from memory are prefetched `ahead` bytes ahead.
+    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], ahead: usize, acc: Tile<S, R>) -> Tile<S, R>;
 }

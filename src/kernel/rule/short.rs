@@ -83,7 +83,7 @@ impl<S: ShortSums, const B: usize, const U: usize, const P: usize, const R: usiz
     const FAMILY: Family = Family::Short;
 
     #[inline(always)]
-    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], mut acc: Tile<S, R>) -> Tile<S, R> {
+    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], _: usize, mut acc: Tile<S, R>) -> Tile<S, R> {
         const { assert!(P == blocks(B as u8)) };
         let most = const { quads(B, S::TERMS) };
         // Units, or where one has too many quads, quads of a unit between two settlements.
