@@ -99,7 +99,7 @@ impl<S: Dot, const B: usize, const U: usize, const P: usize, const R: usize> Rul
             }
         } else {
             for (unit, lhs) in units.iter().zip(lhs) {
-                step::<S, B, U, P, R>(simd, unit, lhs, &mut acc);
+                step::<S, B, U, P, R>(simd, unit, lhs, ahead, &mut acc);
             }
         }
         acc
@@ -112,8 +112,14 @@ fn step<S: Dot, const B: usize, const U: usize, const P: usize, const R: usize>(
     simd: S,
     unit: &[[S::Block; P]; 2],
     lhs: &[[u8; U]; R],
+    ahead: usize,
     acc: &mut Tile<S, R>,
 ) {
+    for v in 0..2 {
+        for block in &unit[v] {
+            simd.prefetch(block, ahead);
+        }
+    }
     for q in 0..U / 4 {
         let mut codes = [unpack::<S, B>(simd, &unit[0], q), unpack::<S, B>(simd, &unit[1], q)];
         if S::SIGNED && B == 8 {
