@@ -83,7 +83,7 @@ impl<S: ShortSums, const B: usize, const U: usize, const P: usize, const R: usiz
     const FAMILY: Family = Family::Short;
 
     #[inline(always)]
-    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], _: usize, mut acc: Tile<S, R>) -> Tile<S, R> {
+    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], ahead: usize, mut acc: Tile<S, R>) -> Tile<S, R> {
         const { assert!(P == blocks(B as u8)) };
         let most = const { quads(B, S::TERMS) };
         // Units, or where one has too many quads, quads of a unit between two settlements.
@@ -92,11 +92,11 @@ impl<S: ShortSums, const B: usize, const U: usize, const P: usize, const R: usiz
         // Full runs have a length that the compiler knows.
         let (mut full, mut full_lhs) = (units.chunks_exact(run), lhs.chunks_exact(run));
         for part in full.by_ref().zip(full_lhs.by_ref()) {
-            settled::<S, B, U, P, R>(simd, part, step, &mut acc);
+            settled::<S, B, U, P, R>(simd, part, step, ahead, &mut acc);
         }
         let rest = (full.remainder(), full_lhs.remainder());
         if !rest.0.is_empty() {
-            settled::<S, B, U, P, R>(simd, rest, step, &mut acc);
+            settled::<S, B, U, P, R>(simd, rest, step, ahead, &mut acc);
         }
         acc
     }
@@ -108,8 +108,14 @@ fn settled<S: ShortSums, const B: usize, const U: usize, const P: usize, const R
     simd: S,
     part: Units<'_, S, U, P, R>,
     step: usize,
+    ahead: usize,
     acc: &mut Tile<S, R>,
 ) {
+    for unit in part.0 {
+        for block in unit.as_flattened() {
+            simd.prefetch(block, ahead);
+        }
+    }
     if B == 8 {
         products::<S, B, U, P, R>(simd, part, (0, step), Nibble::Low, acc);
         products::<S, B, U, P, R>(simd, part, (0, step), Nibble::High, acc);
