@@ -1,7 +1,12 @@
 //! What drawings have in common.
 #![forbid(unsafe_code)]
 
+use plotters::chart::MeshStyle;
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::Ranged;
+use plotters::prelude::{DrawingArea, IntoFont, SVGBackend, Text, WHITE};
 use plotters::style::{Color, RGBColor, ShapeStyle};
+use std::error::Error;
 
 /// Modes and their colours, distinct for colour-blind readers too.
 pub(crate) const MODES: [(&str, RGBColor); 6] = [
@@ -16,7 +21,7 @@ pub(crate) const MODES: [(&str, RGBColor); 6] = [
 /// Lines and text.
 pub(crate) const INK: RGBColor = RGBColor(51, 51, 51);
 /// Lines in the background.
-pub(crate) const GRID: RGBColor = RGBColor(230, 230, 230);
+const GRID: RGBColor = RGBColor(230, 230, 230);
 /// The font.
 pub(crate) const FONT: &str = "sans-serif";
 /// Radius of a mark.
@@ -25,6 +30,28 @@ pub(crate) const MARK: i32 = 5;
 /// Solid for one thread, pale for several.
 pub(crate) fn style(colour: RGBColor, threads: usize) -> ShapeStyle {
     colour.mix(if threads == 1 { 0.9 } else { 0.4 }).filled()
+}
+
+/// Fills the drawing with white and heads it, from `left` on.
+pub(crate) fn head(
+    root: &DrawingArea<SVGBackend<'_>, Shift>,
+    left: i32,
+    title: &str,
+    subtitle: String,
+) -> Result<(), Box<dyn Error>> {
+    root.fill(&WHITE)?;
+    root.draw(&Text::new(title, (left, 18), (FONT, 20).into_font().color(&INK)))?;
+    root.draw(&Text::new(subtitle, (left, 44), (FONT, 13).into_font().color(&INK)))?;
+    Ok(())
+}
+
+/// Lines and fonts of axes.
+pub(crate) fn axes<X: Ranged, Y: Ranged>(mesh: &mut MeshStyle<'_, '_, X, Y, SVGBackend<'_>>) {
+    mesh.bold_line_style(GRID)
+        .light_line_style(WHITE)
+        .axis_style(INK)
+        .label_style((FONT, 13).into_font().color(&INK))
+        .axis_desc_style((FONT, 14).into_font().color(&INK));
 }
 
 /// The label of a tick on a logarithmic axis: only 1, 2 and 5 times powers of ten have one.

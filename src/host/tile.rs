@@ -26,13 +26,9 @@ pub(super) struct TileRun<'a> {
 }
 
 impl<'a> TileRun<'a> {
-    /// Tiles of zeros.
+    /// Tiles of zeros, for which [`Scratch::fit`] has made room.
     pub(super) fn new(scratch: &'a mut Scratch, panels: usize, rows: usize, nr: usize) -> Self {
-        let len = panels * rows * nr;
-        if scratch.y.len() < len {
-            scratch.y.resize(len, 0.0);
-        }
-        let y = &mut scratch.y[..len];
+        let y = &mut scratch.y[..panels * rows * nr];
         y.fill(0.0);
         Self {
             y,

@@ -20,6 +20,7 @@ use crate::reference::{non_finite_sum, weight_sign};
 use crate::simd;
 use crate::simd::cpu::Isa;
 use crate::simd::isa::{Body, Simd, Work};
+use core::ops::Range;
 
 /// Below this many activations, packing is not worth a hand-off to other threads.
 const PACK_ALONE: usize = 32 * 1024;
@@ -95,7 +96,7 @@ pub(super) fn pack(job: &Job<'_>, workspace: &mut Workspace, team: Team<'_>) -> 
 }
 
 /// The tiles whose rows lie in `rows`, which starts at a tile.
-fn tiles_in(tiles: &[LhsTile], rows: core::ops::Range<usize>) -> &[LhsTile] {
+fn tiles_in(tiles: &[LhsTile], rows: Range<usize>) -> &[LhsTile] {
     let start = tiles.partition_point(|t| t.first < rows.start);
     let end = tiles.partition_point(|t| t.first < rows.end);
     &tiles[start..end]
@@ -204,6 +205,7 @@ impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
         let layout = job.weights.layout();
         let nr = layout.panel.nr();
         let cols = out.cols();
+        let columns_of = |panels: Range<usize>| panels.start * nr..(panels.end * nr).min(cols.end);
         let last = cols.end.div_ceil(nr);
         let mut first = cols.start / nr;
         while first < last {
@@ -214,7 +216,7 @@ impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
                 let mut run = TileRun::new(scratch, panels.len(), tile.rows, nr);
                 if let Finish::Continue = finish {
                     for (i, p) in panels.clone().enumerate() {
-                        let columns = p * nr..((p + 1) * nr).min(cols.end);
+                        let columns = columns_of(p..p + 1);
                         for r in 0..tile.rows {
                             let y = &mut run.row(i, r)[..columns.len()];
                             T::slice_to_f32(out.row_mut(tile.first + r, columns.clone()), y);
@@ -230,7 +232,7 @@ impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
                 // The rows of the output lie far apart, often in one set of the cache: fetched before the kernel's work they
                 // would be gone after it. They arrive while the epilogue works.
                 for r in 0..tile.rows {
-                    let columns = panels.start * nr..(panels.end * nr).min(cols.end);
+                    let columns = columns_of(panels.clone());
                     for line in out.row_mut(tile.first + r, columns).chunks(LINE / size_of::<T>()) {
                         simd.prefetch(&line[0], 0);
                     }
@@ -238,7 +240,7 @@ impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
                 for special in tile.non_finite.chunk_by(|a, b| a.row == b.row) {
                     let r = special[0].row;
                     for (i, p) in panels.clone().enumerate() {
-                        let columns = p * nr..((p + 1) * nr).min(cols.end);
+                        let columns = columns_of(p..p + 1);
                         let y = &mut run.row(i, r)[..columns.len()];
                         let before = out.row_mut(tile.first + r, columns.clone());
                         special_row(job, special, *finish, before, columns.start, y);
@@ -247,7 +249,7 @@ impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
                 match finish {
                     Finish::Epilogue(epilogue) if !epilogue.is_empty() || !tile.row_scale.is_empty() => {
                         for (i, p) in panels.clone().enumerate() {
-                            let columns = p * nr..((p + 1) * nr).min(cols.end);
+                            let columns = columns_of(p..p + 1);
                             for r in 0..tile.rows {
                                 let y = &mut run.row(i, r)[..columns.len()];
                                 let scale = tile.row_scale.get(r).copied();
@@ -258,7 +260,7 @@ impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
                     _ => run.all().iter_mut().for_each(|y| *y = canonical(*y)),
                 }
                 for (i, p) in panels.clone().enumerate() {
-                    let columns = p * nr..((p + 1) * nr).min(cols.end);
+                    let columns = columns_of(p..p + 1);
                     for r in 0..tile.rows {
                         let y = &run.row(i, r)[..columns.len()];
                         T::slice_from_f32(y, out.row_mut(tile.first + r, columns.clone()));

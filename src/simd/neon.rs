@@ -20,6 +20,25 @@ macro_rules! intrinsic {
 }
 pub(super) use intrinsic;
 
+/// An instruction that adds products of w and a to acc, whose intrinsic is not stable yet.
+macro_rules! accumulating {
+    ($name:ident, $features:literal, $instruction:literal) => {
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn $name(mut acc: int32x4_t, w: int32x4_t, a: int32x4_t) -> int32x4_t {
+            intrinsic!(core::arch::asm!(
+                $instruction,
+                acc = inout(vreg) acc,
+                w = in(vreg) w,
+                a = in(vreg) a,
+                options(pure, nomem, nostack, preserves_flags)
+            ));
+            acc
+        }
+    };
+}
+pub(super) use accumulating;
+
 /// What a tier has beyond Advanced SIMD.
 pub trait Extension: Copy + Send + Sync + 'static {
     /// The tier.

@@ -2,9 +2,8 @@
 
 use crate::simd::cpu::Isa;
 use crate::simd::isa::{Body, Dot};
-use crate::simd::neon::{Asimd, Extension, intrinsic};
+use crate::simd::neon::{Asimd, Extension, accumulating, intrinsic};
 use core::arch::aarch64::int32x4_t;
-use core::arch::asm;
 
 /// FEAT_DotProd.
 #[derive(Debug, Clone, Copy)]
@@ -35,16 +34,4 @@ impl Dot for NeonDot {
     }
 }
 
-/// The intrinsic is not stable yet.
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-fn sdot(mut acc: int32x4_t, w: int32x4_t, a: int32x4_t) -> int32x4_t {
-    intrinsic!(asm!(
-        "sdot {acc:v}.4s, {w:v}.16b, {a:v}.16b",
-        acc = inout(vreg) acc,
-        w = in(vreg) w,
-        a = in(vreg) a,
-        options(pure, nomem, nostack, preserves_flags)
-    ));
-    acc
-}
+accumulating!(sdot, "neon,dotprod", "sdot {acc:v}.4s, {w:v}.16b, {a:v}.16b");

@@ -2,9 +2,8 @@
 
 use crate::simd::cpu::Isa;
 use crate::simd::isa::{Body, Dot, MatrixDot};
-use crate::simd::neon::{Asimd, Extension, intrinsic};
+use crate::simd::neon::{Asimd, Extension, accumulating, intrinsic};
 use core::arch::aarch64::*;
-use core::arch::asm;
 
 /// FEAT_I8MM.
 #[derive(Debug, Clone, Copy)]
@@ -57,30 +56,5 @@ impl MatrixDot for NeonI8mm {
     }
 }
 
-/// The intrinsic is not stable yet.
-#[inline]
-#[target_feature(enable = "neon,i8mm")]
-fn usdot(mut acc: int32x4_t, w: int32x4_t, a: int32x4_t) -> int32x4_t {
-    intrinsic!(asm!(
-        "usdot {acc:v}.4s, {w:v}.16b, {a:v}.16b",
-        acc = inout(vreg) acc,
-        w = in(vreg) w,
-        a = in(vreg) a,
-        options(pure, nomem, nostack, preserves_flags)
-    ));
-    acc
-}
-
-/// The intrinsic is not stable yet.
-#[inline]
-#[target_feature(enable = "neon,i8mm")]
-fn usmmla(mut acc: int32x4_t, w: int32x4_t, a: int32x4_t) -> int32x4_t {
-    intrinsic!(asm!(
-        "usmmla {acc:v}.4s, {w:v}.16b, {a:v}.16b",
-        acc = inout(vreg) acc,
-        w = in(vreg) w,
-        a = in(vreg) a,
-        options(pure, nomem, nostack, preserves_flags)
-    ));
-    acc
-}
+accumulating!(usdot, "neon,i8mm", "usdot {acc:v}.4s, {w:v}.16b, {a:v}.16b");
+accumulating!(usmmla, "neon,i8mm", "usmmla {acc:v}.4s, {w:v}.16b, {a:v}.16b");

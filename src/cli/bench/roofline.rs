@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::report::{Figures, Findings, Roof};
-use crate::cli::drawing::{FONT, GRID, INK, MARK, MODES, style, tick};
+use crate::cli::drawing::{FONT, INK, MARK, MODES, axes, head, style, tick};
 use crate::cli::table;
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
@@ -47,11 +47,8 @@ fn onto(findings: &Findings, svg: &mut String) -> Result<(), Box<dyn Error>> {
     let lines = (findings.rows.len() + findings.roofs.len() + HEADS) as u32;
     let height = HEIGHT.max(lines * LINE as u32 + 80);
     let root = SVGBackend::with_string(svg, (WIDTH, height)).into_drawing_area();
-    root.fill(&WHITE)?;
-    let title = (FONT, 20).into_font().color(&INK);
-    root.draw(&Text::new("Products under the roofs of this machine", (78, 18), title))?;
-    let subtitle = findings.machine.to_string();
-    root.draw(&Text::new(subtitle, (78, 44), (FONT, 13).into_font().color(&INK)))?;
+    let title = "Products under the roofs of this machine";
+    head(&root, 78, title, findings.machine.to_string())?;
     let (_, below) = root.split_vertically(60);
     let (left, right) = below.split_horizontally(WIDTH - KEY);
 
@@ -61,14 +58,9 @@ fn onto(findings: &Findings, svg: &mut String) -> Result<(), Box<dyn Error>> {
         .x_label_area_size(46)
         .y_label_area_size(66)
         .build_cartesian_2d((xs.0..xs.1).log_scale(), (ys.0..ys.1).log_scale())?;
-    chart
-        .configure_mesh()
-        .bold_line_style(GRID)
-        .light_line_style(WHITE)
-        .axis_style(INK)
-        .label_style((FONT, 13).into_font().color(&INK))
-        .axis_desc_style((FONT, 14).into_font().color(&INK))
-        .x_desc("operations per stored byte of weights, logarithmic")
+    let mut mesh = chart.configure_mesh();
+    axes(&mut mesh);
+    mesh.x_desc("operations per stored byte of weights, logarithmic")
         .y_desc("10^9 operations a second (GOPS), logarithmic")
         .x_labels(16)
         .y_labels(16)

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Row;
-use crate::cli::drawing::{FONT, GRID, INK, MARK, MODES, style, tick};
+use crate::cli::drawing::{FONT, INK, MARK, MODES, axes, head, style, tick};
 use crate::cli::machine::Machine;
 use anyhow::{Result, anyhow};
 use mixgemm::Isa;
@@ -49,16 +49,14 @@ fn marks(rows: &[Row]) -> Vec<Mark> {
 
 fn onto(machine: &Machine, rows: &[Row], svg: &mut String) -> Result<(), Box<dyn Error>> {
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-    root.fill(&WHITE)?;
-    let title = (FONT, 20).into_font().color(&INK);
-    root.draw(&Text::new(
-        "Accuracy against speed on a real transformer layer",
-        (70, 18),
-        title,
-    ))?;
     let m = rows.first().map_or(0, |row| row.m);
     let subtitle = format!("both feed-forward matrices of all-MiniLM-L6-v2, layer 4, {m} input rows, on {machine}");
-    root.draw(&Text::new(subtitle, (70, 44), (FONT, 13).into_font().color(&INK)))?;
+    head(
+        &root,
+        70,
+        "Accuracy against speed on a real transformer layer",
+        subtitle,
+    )?;
     let (_, below) = root.split_vertically(60);
     let (left, right) = below.split_horizontally(SIZE.0 - 190);
 
@@ -70,14 +68,9 @@ fn onto(machine: &Machine, rows: &[Row], svg: &mut String) -> Result<(), Box<dyn
         .x_label_area_size(46)
         .y_label_area_size(58)
         .build_cartesian_2d((least / 1.5..most * 1.5).log_scale(), 0.0..160.0)?;
-    chart
-        .configure_mesh()
-        .bold_line_style(GRID)
-        .light_line_style(WHITE)
-        .axis_style(INK)
-        .label_style((FONT, 13).into_font().color(&INK))
-        .axis_desc_style((FONT, 14).into_font().color(&INK))
-        .x_desc("10^9 operations a second (GOPS), logarithmic")
+    let mut mesh = chart.configure_mesh();
+    axes(&mut mesh);
+    mesh.x_desc("10^9 operations a second (GOPS), logarithmic")
         .y_desc("kernel SQNR in dB: error of inputs and arithmetic")
         .x_label_formatter(&|gops| tick(*gops))
         .y_label_formatter(&|db| format!("{db:.0}"))

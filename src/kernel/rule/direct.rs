@@ -61,7 +61,7 @@
 
 use crate::kernel::Family;
 use crate::kernel::rule::unpack::{quad, unpack};
-use crate::kernel::rule::{Rule, Tile};
+use crate::kernel::rule::{Rule, Tile, prefetch};
 use crate::pack::layout::blocks;
 use crate::simd::isa::Dot;
 
@@ -115,11 +115,7 @@ fn step<S: Dot, const B: usize, const U: usize, const P: usize, const R: usize>(
     ahead: usize,
     acc: &mut Tile<S, R>,
 ) {
-    for v in 0..2 {
-        for block in &unit[v] {
-            simd.prefetch(block, ahead);
-        }
-    }
+    prefetch(simd, unit, ahead);
     for q in 0..U / 4 {
         let mut codes = [unpack::<S, B>(simd, &unit[0], q), unpack::<S, B>(simd, &unit[1], q)];
         if S::SIGNED && B == 8 {
@@ -147,8 +143,7 @@ fn step_apart<S: Dot, const B: usize, const U: usize, const P: usize, const R: u
     ahead: usize,
     sets: &mut [Tile<S, R>; 8],
 ) {
-    simd.prefetch(&unit[0], ahead);
-    simd.prefetch(&unit[1], ahead);
+    prefetch(simd, unit, ahead);
     for q in 0..U / 4 {
         let mask = (((1u32 << B) - 1) << (q * B)) as u8;
         for v in 0..2 {

@@ -14,6 +14,14 @@ use crate::simd::isa::Simd;
 /// Accumulators of a tile of `R` lhs rows and two vectors of columns.
 pub type Tile<S, const R: usize> = [[<S as Simd>::I; 2]; R];
 
+/// Prefetches the blocks of both vectors of a unit, `ahead` bytes further on.
+#[inline(always)]
+fn prefetch<S: Simd, const P: usize>(simd: S, unit: &[[S::Block; P]; 2], ahead: usize) {
+    for block in unit.as_flattened() {
+        simd.prefetch(block, ahead);
+    }
+}
+
 /// A rule on codes of `B` bits in units of `U` k and `P` blocks a vector, for `R` lhs rows on tier `S`.
 pub(super) trait Rule<S: Simd, const B: usize, const U: usize, const P: usize, const R: usize> {
     /// Its family.

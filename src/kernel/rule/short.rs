@@ -64,7 +64,7 @@
 
 use crate::kernel::Family;
 use crate::kernel::rule::unpack::{quad, unpack};
-use crate::kernel::rule::{Rule, Tile};
+use crate::kernel::rule::{Rule, Tile, prefetch};
 use crate::pack::layout::blocks;
 use crate::simd::isa::{ShortSums, Simd};
 use core::cmp;
@@ -112,9 +112,7 @@ fn settled<S: ShortSums, const B: usize, const U: usize, const P: usize, const R
     acc: &mut Tile<S, R>,
 ) {
     for unit in part.0 {
-        for block in unit.as_flattened() {
-            simd.prefetch(block, ahead);
-        }
+        prefetch(simd, unit, ahead);
     }
     if B == 8 {
         products::<S, B, U, P, R>(simd, part, (0, step), Nibble::Low, acc);
