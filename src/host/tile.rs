@@ -39,11 +39,6 @@ impl<'a> TileRun<'a> {
         }
     }
 
-    /// The tiles of all panels.
-    pub(super) fn all(&mut self) -> &mut [f32] {
-        self.y
-    }
-
     /// Row `r` of the tile of panel `p` of the run.
     pub(super) fn row(&mut self, p: usize, r: usize) -> &mut [f32] {
         &mut self.y[(p * self.rows + r) * self.nr..][..self.nr]
@@ -91,10 +86,9 @@ impl Product<'_> {
 
     /// Whether one kernel call does all groups of the tile.
     fn in_one_call(&self) -> bool {
-        let groups = &self.tile.groups;
-        groups.first().is_some_and(|g| {
-            let kernel = self.job.selection.kernel(self.tile.rows, g.slices);
-            self.width(g.slices) == Width::Narrow && kernel.mr == self.tile.rows && self.run_end(0) == groups.len()
+        self.tile.even_slices().is_some_and(|slices| {
+            let kernel = self.job.selection.kernel(self.tile.rows, slices);
+            self.width(slices) == Width::Narrow && kernel.mr == self.tile.rows
         })
     }
 
@@ -130,6 +124,9 @@ impl Product<'_> {
     /// The end of the run of groups from `g` on that have its slice count and its length.
     fn run_end(&self, g: usize) -> usize {
         let (groups, layout) = (&self.tile.groups, self.job.weights.layout());
+        if self.tile.even_slices().is_some() {
+            return groups.len();
+        }
         let mut end = g + 1;
         while end < groups.len()
             && groups[end].slices == groups[g].slices

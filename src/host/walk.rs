@@ -228,15 +228,11 @@ impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
                     tile,
                     panels: panels.clone(),
                 };
+                prefetch(simd, out, tile, columns_of(panels.clone()));
                 product.fold(&mut run);
-                // The rows of the output lie far apart, often in one set of the cache: fetched before the kernel's work they
-                // would be gone after it. They arrive while the epilogue works.
-                for r in 0..tile.rows {
-                    let columns = columns_of(panels.clone());
-                    for line in out.row_mut(tile.first + r, columns).chunks(LINE / size_of::<T>()) {
-                        simd.prefetch(&line[0], 0);
-                    }
-                }
+                // Before the kernel's work, so that the lines are at least in the second-level cache after it; and again
+                // after it, since the rows of the output lie far apart, often in one set of the first-level cache.
+                prefetch(simd, out, tile, columns_of(panels.clone()));
                 for special in tile.non_finite.chunk_by(|a, b| a.row == b.row) {
                     let r = special[0].row;
                     for (i, p) in panels.clone().enumerate() {
@@ -246,30 +242,55 @@ impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
                         special_row(job, special, *finish, before, columns.start, y);
                     }
                 }
-                match finish {
-                    Finish::Epilogue(epilogue) if !epilogue.is_empty() || !tile.row_scale.is_empty() => {
-                        for (i, p) in panels.clone().enumerate() {
-                            let columns = columns_of(p..p + 1);
-                            for r in 0..tile.rows {
-                                let y = &mut run.row(i, r)[..columns.len()];
-                                let scale = tile.row_scale.get(r).copied();
-                                epilogue.finish(y, tile.first + r, columns.start, scale);
-                            }
-                        }
-                    }
-                    _ => run.all().iter_mut().for_each(|y| *y = canonical(*y)),
-                }
                 for (i, p) in panels.clone().enumerate() {
                     let columns = columns_of(p..p + 1);
                     for r in 0..tile.rows {
-                        let y = &run.row(i, r)[..columns.len()];
-                        T::slice_from_f32(y, out.row_mut(tile.first + r, columns.clone()));
+                        let scale = match finish {
+                            Finish::Epilogue(_) => tile.row_scale.get(r).copied(),
+                            Finish::Continue => None,
+                        };
+                        let y = &mut run.row(i, r)[..columns.len()];
+                        let out = out.row_mut(tile.first + r, columns.clone());
+                        match finish {
+                            Finish::Epilogue(epilogue) if !epilogue.is_empty() => {
+                                epilogue.finish(y, tile.first + r, columns.start, scale);
+                                T::slice_from_f32(y, out);
+                            }
+                            // Most rows are of full panels, whose length the compiler knows.
+                            _ if y.len() == 2 * S::LANES => {
+                                plain(&mut y[..2 * S::LANES], &mut out[..2 * S::LANES], scale);
+                            }
+                            _ => plain(y, out, scale),
+                        }
                     }
                 }
             }
             first = panels.end;
         }
     }
+}
+
+/// Prefetches the lines of the output that a tile becomes.
+#[inline(always)]
+fn prefetch<S: Simd, T: Element>(simd: S, out: &mut TileMut<'_, T>, tile: &LhsTile, columns: Range<usize>) {
+    for r in 0..tile.rows {
+        for line in out
+            .row_mut(tile.first + r, columns.clone())
+            .chunks(LINE / size_of::<T>())
+        {
+            simd.prefetch(&line[0], 0);
+        }
+    }
+}
+
+/// A row's sums as they are, but for its scale.
+#[inline(always)]
+fn plain<T: Element>(y: &mut [f32], out: &mut [T], scale: Option<f32>) {
+    let scale = scale.unwrap_or(1.0);
+    for y in y.iter_mut() {
+        *y = canonical(*y * scale);
+    }
+    T::slice_from_f32(y, out);
 }
 
 /// Bytes of a cache line.

@@ -25,11 +25,41 @@ use crate::pack::layout::ZeroLayout;
 use crate::quant::scheme::ScaleType;
 use crate::simd::isa::{Body, Simd, Work};
 
-/// Where one group of a run starts in every operand.
+/// How the groups of a run are folded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    /// Width of scales and float zero points.
+    scale: ScaleType,
+    /// How zero points are stored.
+    zero: ZeroLayout,
+    /// One symmetric bit.
+    sign_only: bool,
+    /// Sums without zero points are asked for.
+    raw: bool,
+    /// How the fold scales.
+    fold: FoldKind,
+}
+
+impl How {
+    #[inline(always)]
+    pub(super) fn of(args: &TileArgs<'_>) -> Self {
+        Self {
+            scale: args.scale,
+            zero: args.zero,
+            sign_only: args.sign_only,
+            raw: matches!(args.out, TileOut::Raw(_)),
+            fold: args.fold,
+        }
+    }
+}
+
+/// Where one group of a run starts in every operand. Stepping from group to group costs one comparison an operand.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Group<'a> {
-    /// The panel's scales.
-    scales: &'a [u8],
+    /// The panel's scales and codes.
+    pub(super) record: &'a [u8],
+    /// The lhs rows' slices.
+    pub(super) lhs: &'a [u8],
     /// The panel's zero points.
     zeros: &'a [u8],
     /// One bias per lhs row.
@@ -41,21 +71,60 @@ pub(super) struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    /// Group `i` of panel `p` of the run.
+    /// The first group of panel `p` of the run.
     #[inline(always)]
-    pub(super) fn of<const MR: usize, const R: usize>(
-        args: &TileArgs<'a>,
-        p: usize,
-        i: usize,
-        zero_bytes: usize,
-    ) -> Self {
-        let (panel, factors) = (p * args.panel_bytes, i * args.factor.1);
+    pub(super) fn first(args: &TileArgs<'a>, p: usize) -> Self {
         Self {
-            scales: &args.records[panel + i * args.record_bytes..],
-            zeros: &args.zeros[panel + 2 * i * zero_bytes..],
-            bias: &args.bias.0[i * args.bias.1..][..R],
-            factor: &args.factor.0[factors..][..MR],
-            negative_sum: &args.negative_sum[factors..][..MR],
+            record: &args.records[p * args.panel_bytes..],
+            lhs: args.lhs,
+            zeros: &args.zeros[p * args.panel_bytes..],
+            bias: args.bias.0,
+            factor: args.factor.0,
+            negative_sum: args.negative_sum,
+        }
+    }
+
+    /// The next group. Past the last one nothing may be left.
+    #[inline(always)]
+    pub(super) fn next(self, steps: &Steps) -> Self {
+        Self {
+            record: self.record.get(steps.record..).unwrap_or_default(),
+            lhs: self.lhs.get(steps.lhs..).unwrap_or_default(),
+            zeros: self.zeros.get(steps.zeros..).unwrap_or_default(),
+            bias: self.bias.get(steps.bias..).unwrap_or_default(),
+            factor: self.factor.get(steps.factor..).unwrap_or_default(),
+            negative_sum: self.negative_sum.get(steps.factor..).unwrap_or_default(),
+        }
+    }
+}
+
+/// From one group to the next.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Steps {
+    record: usize,
+    lhs: usize,
+    zeros: usize,
+    bias: usize,
+    factor: usize,
+}
+
+impl Steps {
+    #[inline(always)]
+    pub(super) fn of<S: Simd>(args: &TileArgs<'_>) -> Self {
+        let lanes = S::LANES;
+        let zeros = match args.zero {
+            ZeroLayout::None => 0,
+            ZeroLayout::Nibble => 2 * lanes.div_ceil(2),
+            ZeroLayout::Byte => 2 * lanes,
+            ZeroLayout::Word => 4 * lanes,
+            ZeroLayout::Float => 2 * lanes * args.scale.bytes(),
+        };
+        Self {
+            record: args.record_bytes,
+            lhs: args.lhs_bytes,
+            zeros,
+            bias: args.bias.1,
+            factor: args.factor.1,
         }
     }
 }
@@ -76,44 +145,40 @@ pub(super) fn load_scales<S: Simd>(simd: S, scale: ScaleType, bytes: &[u8]) -> [
     [load_scale(simd, scale, bytes), load_scale(simd, scale, &bytes[at..])]
 }
 
-/// The accumulators' first values: `−z·B` per slice, so that the zero points cost one multiplication per group. Where a
-/// rule takes `origin` off every code, `origin·B` is added back.
+/// The accumulators' first values: `−z·B` per slice where there are zero points, so that they cost one multiplication a
+/// group. Symmetric weights start at 0 and get theirs from [`finish`]: additions there are off the critical path, which
+/// loads here are on. Where a rule takes `origin` off every code, `origin·B` is added back.
 #[inline(always)]
 pub(super) fn start<S: Simd, const B: usize, const R: usize>(
     simd: S,
-    args: &TileArgs<'_>,
+    how: How,
     group: Group<'_>,
     origin: i32,
 ) -> Tile<S, R> {
-    let none = [[simd.splat_i32(0); 2]; R];
-    if matches!(args.out, TileOut::Raw(_)) {
+    let mut acc = [[simd.splat_i32(0); 2]; R];
+    let bias: &[i32; R] = group.bias.first_chunk().expect("a bias for every lhs row");
+    if how.raw && origin != 0 {
         // The bias is −B, or −z·B for symmetric weights, whose z an origin is.
-        let factor = if args.zero == ZeroLayout::None { 1 } else { origin };
-        return if origin == 0 {
-            none
-        } else {
-            biases(simd, group, -factor)
-        };
-    }
-    if B == 1 && args.sign_only {
-        return none;
+        let factor = if how.zero == ZeroLayout::None { 1 } else { origin };
+        for r in 0..R {
+            acc[r] = [simd.splat_i32(-factor * bias[r]); 2];
+        }
+        return acc;
     }
     let (lanes, z) = (S::LANES, group.zeros);
-    let zeros = match args.zero {
-        // An origin is that of 8-bit codes and their symmetric zero point.
-        ZeroLayout::None if origin != 0 => return none,
-        ZeroLayout::None => return biases(simd, group, 1),
+    let zeros = match how.zero {
+        _ if how.raw => return nothing(simd),
+        ZeroLayout::None => return nothing(simd),
         ZeroLayout::Nibble => [simd.load_nibbles(z), simd.load_nibbles(&z[lanes.div_ceil(2)..])],
         ZeroLayout::Byte => [simd.load_bytes(z), simd.load_bytes(&z[lanes..])],
         ZeroLayout::Word => [simd.load_words(z), simd.load_words(&z[2 * lanes..])],
         ZeroLayout::Float => {
-            let (z, max) = (load_scales(simd, args.scale, z), const { (1u32 << B) as f32 });
+            let (z, max) = (load_scales(simd, how.scale, z), const { (1u32 << B) as f32 });
             [simd.split_zero(z[0], max).0, simd.split_zero(z[1], max).0]
         }
     };
-    let mut acc = none;
     for r in 0..R {
-        let bias = simd.splat_i32(group.bias[r]);
+        let bias = simd.splat_i32(bias[r]);
         for v in 0..2 {
             let zero = if origin == 0 {
                 zeros[v]
@@ -126,12 +191,14 @@ pub(super) fn start<S: Simd, const B: usize, const R: usize>(
     acc
 }
 
-/// The biases of all lhs rows, times a factor.
+/// Accumulators of 0. They are opaque so that only the roads that need them clear registers.
 #[inline(always)]
-fn biases<S: Simd, const R: usize>(simd: S, group: Group<'_>, factor: i32) -> Tile<S, R> {
+fn nothing<S: Simd, const R: usize>(simd: S) -> Tile<S, R> {
     let mut acc = [[simd.splat_i32(0); 2]; R];
     for r in 0..R {
-        acc[r] = [simd.splat_i32(factor * group.bias[r]); 2];
+        for v in 0..2 {
+            acc[r][v] = simd.opaque(acc[r][v]);
+        }
     }
     acc
 }
@@ -158,41 +225,70 @@ fn total<S: Simd, const SL: usize, const R: usize>(simd: S, acc: &Tile<S, R>, m:
     }
 }
 
-/// Continues y of panel `p` by one group, or stores the sums of group `i`.
+/// Adds to the accumulators what [`start`] left out.
 #[inline(always)]
-pub(super) fn finish<S: Simd, const B: usize, const SL: usize, const MR: usize, const R: usize>(
+fn correct<S: Simd, const B: usize, const R: usize>(
     simd: S,
-    args: &mut TileArgs<'_>,
-    (p, i): (usize, usize),
+    how: How,
     group: Group<'_>,
-    mut acc: Tile<S, R>,
+    origin: i32,
+    acc: &mut Tile<S, R>,
 ) {
-    if B == 1 && args.sign_only && !matches!(args.out, TileOut::Raw(_)) {
+    if how.raw || how.zero != ZeroLayout::None {
+        return;
+    }
+    let bias: &[i32; R] = group.bias.first_chunk().expect("a bias for every lhs row");
+    // An origin is that of 8-bit codes and their symmetric zero point: nothing is left to add.
+    if origin == 0 {
         for r in 0..R {
-            let bias = simd.splat_i32(group.bias[r]);
+            let bias = simd.splat_i32(bias[r]);
             for v in 0..2 {
-                acc[r][v] = simd.add(simd.add(acc[r][v], acc[r][v]), bias);
+                if B == 1 && how.sign_only {
+                    acc[r][v] = simd.add(acc[r][v], acc[r][v]);
+                }
+                acc[r][v] = simd.add(acc[r][v], bias);
             }
         }
     }
-    let tile = match &mut args.out {
-        TileOut::Raw(sums) | TileOut::Sums(sums) => {
-            let sums = &mut S::ints(sums)[2 * R * i..][..2 * R];
-            for r in 0..R {
-                simd.store_i32(acc[r][0], &mut sums[2 * r]);
-                simd.store_i32(acc[r][1], &mut sums[2 * r + 1]);
-            }
-            return;
-        }
-        TileOut::Fold(y) => &mut y[2 * S::LANES * MR * p..][..2 * S::LANES * MR],
-    };
+}
+
+/// Stores the sums of one group, `[lhs row, nr]`.
+#[inline(always)]
+pub(super) fn store<S: Simd, const B: usize, const R: usize>(
+    simd: S,
+    how: How,
+    group: Group<'_>,
+    origin: i32,
+    mut acc: Tile<S, R>,
+    sums: &mut [i32],
+) {
+    correct::<S, B, R>(simd, how, group, origin, &mut acc);
+    let sums = &mut S::ints(sums)[..2 * R];
+    for r in 0..R {
+        simd.store_i32(acc[r][0], &mut sums[2 * r]);
+        simd.store_i32(acc[r][1], &mut sums[2 * r + 1]);
+    }
+}
+
+/// Continues a panel's tile of y, `[row, nr]`, by one group.
+#[inline(always)]
+pub(super) fn finish<S: Simd, const B: usize, const SL: usize, const MR: usize, const R: usize>(
+    simd: S,
+    how: How,
+    group: Group<'_>,
+    origin: i32,
+    mut acc: Tile<S, R>,
+    tile: &mut [f32],
+) {
+    correct::<S, B, R>(simd, how, group, origin, &mut acc);
+    let factor: &[f32; MR] = group.factor.first_chunk().expect("a factor for every row");
     let y = S::floats(tile);
-    let scale = load_scales(simd, args.scale, group.scales);
+    let scale = load_scales(simd, how.scale, group.record);
     // Which modes have how many slices: see `FoldKind`.
-    match args.fold {
+    match how.fold {
         FoldKind::GroupScale if SL <= 2 => {
             for m in 0..MR {
-                let t = simd.splat_f32(group.factor[m]);
+                let t = simd.splat_f32(factor[m]);
                 for v in 0..2 {
                     let y = &mut y[2 * m + v];
                     let sum = total::<S, SL, R>(simd, &acc, m, v);
@@ -212,7 +308,7 @@ pub(super) fn finish<S: Simd, const B: usize, const SL: usize, const MR: usize, 
         }
         FoldKind::Unit if matches!(SL, 2..=4) => {
             for m in 0..MR {
-                let unit = simd.splat_f32(group.factor[m]);
+                let unit = simd.splat_f32(factor[m]);
                 for v in 0..2 {
                     let y = &mut y[2 * m + v];
                     let value = simd.mul_f32(total::<S, SL, R>(simd, &acc, m, v), unit);
@@ -222,15 +318,15 @@ pub(super) fn finish<S: Simd, const B: usize, const SL: usize, const MR: usize, 
         }
         kind => unreachable!("{kind:?} of {SL} slices"),
     }
-    if args.zero == ZeroLayout::Float {
+    if how.zero == ZeroLayout::Float {
         simd.frame::<Offsets>(&mut OffsetArgs {
             y: tile,
             rows: MR,
-            scale: args.scale,
-            scales: group.scales,
+            scale: how.scale,
+            scales: group.record,
             zeros: group.zeros,
             max: const { (1u32 << B) as f32 },
-            factor: (args.fold == FoldKind::GroupScale).then_some(group.factor),
+            factor: (how.fold == FoldKind::GroupScale).then_some(group.factor),
             negative_sum: group.negative_sum,
         });
     }

@@ -2,10 +2,9 @@
 //! finish. Columns are vectors, rows are broadcast, so there is no horizontal sum anywhere.
 #![forbid(unsafe_code)]
 
-use crate::kernel::TileArgs;
-use crate::kernel::fold::{self, Group};
+use crate::kernel::fold::{self, Group, How, Steps};
 use crate::kernel::rule::Rule;
-use crate::pack::layout::ZeroLayout;
+use crate::kernel::{TileArgs, TileOut};
 use crate::simd::isa::{Body, Simd, Work};
 use core::marker::PhantomData;
 
@@ -36,26 +35,27 @@ where
     #[inline(always)]
     fn body(simd: S, args: &mut TileArgs<'_>) {
         const { assert!(R == MR * SL) };
-        let lanes = S::LANES;
-        let zero_bytes = match args.zero {
-            ZeroLayout::None => 0,
-            ZeroLayout::Nibble => lanes.div_ceil(2),
-            ZeroLayout::Byte => lanes,
-            ZeroLayout::Word => 2 * lanes,
-            ZeroLayout::Float => lanes * args.scale.bytes(),
-        };
-        let scale_bytes = 2 * lanes * args.scale.bytes();
+        let (how, steps) = (How::of(args), Steps::of::<S>(args));
+        let scale_bytes = 2 * S::LANES * args.scale.bytes();
         for p in 0..args.panels {
+            let mut group = Group::first(args, p);
             for i in 0..args.groups {
-                let group = Group::of::<MR, R>(args, p, i, zero_bytes);
-                let record = p * args.panel_bytes + i * args.record_bytes;
-                let codes = S::blocks(&args.records[record + scale_bytes..]);
-                let codes = &codes[..args.units * 2 * P];
-                let lhs = &args.lhs[i * args.lhs_bytes..][..args.units * R * U];
-                let lhs = lhs.as_chunks::<U>().0.as_chunks::<R>().0;
-                let acc = fold::start::<S, B, R>(simd, args, group, Q::ORIGIN);
+                let codes = &S::blocks(&group.record[scale_bytes..])[..args.units * 2 * P];
+                let lhs = group.lhs.as_chunks::<U>().0.as_chunks::<R>().0;
+                let lhs = &lhs[..args.units];
+                let acc = fold::start::<S, B, R>(simd, how, group, Q::ORIGIN);
                 let acc = Q::group(simd, codes, lhs, args.ahead, acc);
-                fold::finish::<S, B, SL, MR, R>(simd, args, (p, i), group, acc);
+                match &mut args.out {
+                    TileOut::Fold(y) => {
+                        let tile = &mut y[2 * S::LANES * MR * p..][..2 * S::LANES * MR];
+                        fold::finish::<S, B, SL, MR, R>(simd, how, group, Q::ORIGIN, acc, tile);
+                    }
+                    TileOut::Raw(sums) | TileOut::Sums(sums) => {
+                        let sums = &mut sums[2 * S::LANES * R * i..];
+                        fold::store::<S, B, R>(simd, how, group, Q::ORIGIN, acc, sums);
+                    }
+                }
+                group = group.next(&steps);
             }
         }
     }

@@ -83,6 +83,8 @@ pub struct LhsTile {
     pub row_scale: Vec<f32>,
     /// Non-finite inputs, row after row.
     pub non_finite: Vec<NonFinite>,
+    /// Whether all groups have the same number of slices and of units.
+    even: bool,
     /// Shift from 2^-24 to the unit, per (row, group) in `exact`.
     shifts: Vec<u8>,
     /// The first refusal.
@@ -116,8 +118,8 @@ impl Work for PackTile {
 
 impl<S: Simd> Body<S> for PackTile {
     #[inline(always)]
-    fn body(_: S, args: &mut Self::Args<'_>) {
-        let result = args.tile.pack(args.spec, args.x, args.mode);
+    fn body(simd: S, args: &mut Self::Args<'_>) {
+        let result = args.tile.pack(simd, args.spec, args.x, args.mode);
         args.tile.refused = result.err();
     }
 }
@@ -134,8 +136,14 @@ fn room<T>(buffer: &mut Vec<T>, len: usize) {
 }
 
 impl LhsTile {
+    /// The slices of every group, where all have the same number of slices and of units.
+    #[must_use]
+    pub fn even_slices(&self) -> Option<usize> {
+        self.groups.first().filter(|_| self.even).map(|g| g.slices)
+    }
+
     #[inline(always)]
-    fn pack(&mut self, spec: &TileSpec, x: Activations<'_>, mode: Mode) -> Result<()> {
+    fn pack<S: Simd>(&mut self, simd: S, spec: &TileSpec, x: Activations<'_>, mode: Mode) -> Result<()> {
         let groups = if spec.k == 0 { 0 } else { spec.k.div_ceil(spec.group) };
         self.non_finite.clear();
         self.row_scale.clear();
@@ -152,6 +160,10 @@ impl LhsTile {
         self.groups.iter_mut().for_each(|g| g.slices = slices);
         self.place_groups(spec);
         for r in 0..self.rows {
+            let next = self.first + r + 1;
+            if let Some(next) = (next < x.shape().0).then(|| x.row(next)) {
+                prefetch(simd, next);
+            }
             self.pack_row(spec, x.row(self.first + r), mode, r)?;
         }
         Ok(())
@@ -161,6 +173,10 @@ impl LhsTile {
     #[inline(always)]
     fn place_groups(&mut self, spec: &TileSpec) {
         let (mut offset, mut bias) = (0, 0);
+        let slices = self.groups.first().map_or(0, |g| g.slices);
+        let last = (spec.k - self.groups.len().saturating_sub(1) * spec.group).div_ceil(spec.unit);
+        self.even =
+            last == spec.group.min(spec.k).div_ceil(spec.unit) && self.groups.iter().all(|g| g.slices == slices);
         for (g, entry) in self.groups.iter_mut().enumerate() {
             let slices = entry.slices;
             *entry = GroupEntry { offset, bias, slices };
@@ -367,6 +383,23 @@ impl LhsTile {
         }
         self.bias[entry.bias + lhs_row] = -sum * spec.zero.unwrap_or(1);
         sum
+    }
+}
+
+/// Prefetches a row: one that comes from memory arrives while the row before it is packed.
+#[inline(always)]
+fn prefetch<S: Simd>(simd: S, row: Row<'_>) {
+    #[inline(always)]
+    fn lines<S: Simd, T>(simd: S, row: &[T]) {
+        for line in row.chunks(64 / size_of::<T>()) {
+            simd.prefetch(&line[0], 0);
+        }
+    }
+    match row {
+        Row::F32(x) => lines(simd, x),
+        Row::F16(x) => lines(simd, x),
+        Row::Bf16(x) => lines(simd, x),
+        Row::I8(x, _) => lines(simd, x),
     }
 }
 
