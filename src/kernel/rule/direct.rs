@@ -61,7 +61,7 @@
 
 use crate::kernel::Family;
 use crate::kernel::rule::unpack::{quad, unpack};
-use crate::kernel::rule::{Rule, Tile, prefetch};
+use crate::kernel::rule::{Rule, Tile, each_quad, prefetch};
 use crate::pack::layout::blocks;
 use crate::simd::isa::Dot;
 
@@ -115,8 +115,8 @@ fn step<S: Dot, const B: usize, const U: usize, const P: usize, const R: usize>(
     ahead: usize,
     acc: &mut Tile<S, R>,
 ) {
-    prefetch(simd, unit, ahead);
-    for q in 0..U / 4 {
+    const { assert!(U % 4 == 0 && U <= 32) };
+    each_quad!(U, R, q, {
         let mut codes = [unpack::<S, B>(simd, &unit[0], q), unpack::<S, B>(simd, &unit[1], q)];
         if S::SIGNED && B == 8 {
             for v in 0..2 {
@@ -128,7 +128,9 @@ fn step<S: Dot, const B: usize, const U: usize, const P: usize, const R: usize>(
             acc[r][0] = simd.dot(acc[r][0], codes[0], quad);
             acc[r][1] = simd.dot(acc[r][1], codes[1], quad);
         }
-    }
+    });
+    // At the end: at the start, compilers keep fewer codes in registers.
+    prefetch(simd, unit, ahead);
 }
 
 /// One unit for few lhs rows, whose codes come from memory: their arithmetic fills the reorder window before enough loads

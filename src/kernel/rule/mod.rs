@@ -22,6 +22,37 @@ fn prefetch<S: Simd, const P: usize>(simd: S, unit: &[[S::Block; P]; 2], ahead: 
     }
 }
 
+/// Runs a block for every quad `q` of a unit of so many k, for so many lhs rows. For few rows the quads are written out:
+/// their numbers decide shifts, and where a compiler does not unroll a loop over long blocks (codes of several digits),
+/// every shift becomes a jump. Many rows make up for jumps, and written out they would keep more than fits registers.
+macro_rules! each_quad {
+    ($unit:expr, $lhs_rows:expr, $q:ident, $body:block) => {
+        if $lhs_rows > 4 {
+            for $q in 0..$unit / 4 {
+                $body
+            }
+        } else {
+            each_quad!(@at $q, $body, 0);
+            if $unit > 4 {
+                each_quad!(@at $q, $body, 1);
+            }
+            if $unit > 8 {
+                each_quad!(@at $q, $body, 2, 3);
+            }
+            if $unit > 16 {
+                each_quad!(@at $q, $body, 4, 5, 6, 7);
+            }
+        }
+    };
+    (@at $q:ident, $body:block, $($number:literal),*) => {
+        $({
+            let $q = $number;
+            $body
+        })*
+    };
+}
+use each_quad;
+
 /// A rule on codes of `B` bits in units of `U` k and `P` blocks a vector, for `R` lhs rows on tier `S`.
 pub(super) trait Rule<S: Simd, const B: usize, const U: usize, const P: usize, const R: usize> {
     /// Its family.

@@ -64,7 +64,7 @@
 
 use crate::kernel::Family;
 use crate::kernel::rule::unpack::{quad, unpack};
-use crate::kernel::rule::{Rule, Tile, prefetch};
+use crate::kernel::rule::{Rule, Tile, each_quad, prefetch};
 use crate::pack::layout::blocks;
 use crate::simd::isa::{ShortSums, Simd};
 use core::cmp;
@@ -86,28 +86,27 @@ impl<S: ShortSums, const B: usize, const U: usize, const P: usize, const R: usiz
     fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], ahead: usize, mut acc: Tile<S, R>) -> Tile<S, R> {
         const { assert!(P == blocks(B as u8)) };
         let most = const { quads(B, S::TERMS) };
-        // Units, or where one has too many quads, quads of a unit between two settlements.
-        let (run, step) = (cmp::max(most / (U / 4), 1), cmp::min(most, U / 4));
+        // Units between two settlements; where one has too many quads, it is settled on the way as well.
+        let run = cmp::max(most / (U / 4), 1);
         let units = codes.as_chunks::<P>().0.as_chunks::<2>().0;
         // Full runs have a length that the compiler knows.
         let (mut full, mut full_lhs) = (units.chunks_exact(run), lhs.chunks_exact(run));
         for part in full.by_ref().zip(full_lhs.by_ref()) {
-            settled::<S, B, U, P, R>(simd, part, step, ahead, &mut acc);
+            settled::<S, B, U, P, R>(simd, part, ahead, &mut acc);
         }
         let rest = (full.remainder(), full_lhs.remainder());
         if !rest.0.is_empty() {
-            settled::<S, B, U, P, R>(simd, rest, step, ahead, &mut acc);
+            settled::<S, B, U, P, R>(simd, rest, ahead, &mut acc);
         }
         acc
     }
 }
 
-/// The products of a run of units, settled every `step` quads of a unit.
+/// The products of a run of units, settled.
 #[inline(always)]
 fn settled<S: ShortSums, const B: usize, const U: usize, const P: usize, const R: usize>(
     simd: S,
     part: Units<'_, S, U, P, R>,
-    step: usize,
     ahead: usize,
     acc: &mut Tile<S, R>,
 ) {
@@ -115,12 +114,10 @@ fn settled<S: ShortSums, const B: usize, const U: usize, const P: usize, const R
         prefetch(simd, unit, ahead);
     }
     if B == 8 {
-        products::<S, B, U, P, R>(simd, part, (0, step), Nibble::Low, acc);
-        products::<S, B, U, P, R>(simd, part, (0, step), Nibble::High, acc);
+        products::<S, B, U, P, R>(simd, part, Nibble::Low, acc);
+        products::<S, B, U, P, R>(simd, part, Nibble::High, acc);
     } else {
-        for first in (0..U / 4).step_by(step) {
-            products::<S, B, U, P, R>(simd, part, (first, step), Nibble::Whole, acc);
-        }
+        products::<S, B, U, P, R>(simd, part, Nibble::Whole, acc);
     }
 }
 
@@ -136,15 +133,16 @@ enum Nibble {
 type Units<'a, S, const U: usize, const P: usize, const R: usize> =
     (&'a [[[<S as Simd>::Block; P]; 2]], &'a [[[u8; U]; R]]);
 
-/// The products of `count` quads of every unit from quad `first` on, settled.
+/// The products of one nibble of every code, settled.
 #[inline(always)]
 fn products<S: ShortSums, const B: usize, const U: usize, const P: usize, const R: usize>(
     simd: S,
     (units, lhs): Units<'_, S, U, P, R>,
-    (first, count): (usize, usize),
     nibble: Nibble,
     acc: &mut Tile<S, R>,
 ) {
+    let most = const { quads(B, S::TERMS) };
+    let left = if nibble == Nibble::High { 4 } else { 0 };
     let mut short = [[simd.no_sums(); 2]; R];
     for (unit, lhs) in units.iter().zip(lhs) {
         for r in 0..R {
@@ -152,7 +150,11 @@ fn products<S: ShortSums, const B: usize, const U: usize, const P: usize, const 
                 short[r][v] = simd.pin(short[r][v]);
             }
         }
-        for q in first..first + count {
+        each_quad!(U, R, q, {
+            if q > 0 && q % most == 0 {
+                settle::<S, R>(simd, acc, &short, left);
+                short = [[simd.no_sums(); 2]; R];
+            }
             let mut codes = [unpack::<S, B>(simd, &unit[0], q), unpack::<S, B>(simd, &unit[1], q)];
             for v in 0..2 {
                 codes[v] = match nibble {
@@ -167,9 +169,14 @@ fn products<S: ShortSums, const B: usize, const U: usize, const P: usize, const 
                     short[r][v] = simd.add_products(short[r][v], codes[v], quad);
                 }
             }
-        }
+        });
     }
-    let left = if nibble == Nibble::High { 4 } else { 0 };
+    settle::<S, R>(simd, acc, &short, left);
+}
+
+/// Adds the 16-bit sums to the accumulators.
+#[inline(always)]
+fn settle<S: ShortSums, const R: usize>(simd: S, acc: &mut Tile<S, R>, short: &[[S::P; 2]; R], left: u32) {
     for r in 0..R {
         for v in 0..2 {
             acc[r][v] = simd.settle(acc[r][v], short[r][v], left);
