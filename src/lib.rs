@@ -47,13 +47,16 @@
 //! | architecture | tier | lanes | rule |
 //! |---|---|---|---|
 //! | any | `scalar` | 16, and 8 and 4 for panels of the other tiers | [direct](kernel::rule::direct) |
-//! | x86-64 | `avx2` | 8 | [short](kernel::rule::short): sums in 16 bits first |
+//! | x86-64 | `avx2` | 8 | [short](kernel::rule::short): sums in 16 bits first; table for codes of one bit |
 //! | | `avxvnni` | 8 | direct: dot products of bytes |
 //! | | `avx512` | 16 | short |
-//! | | `avx512vnni` | 16 | direct |
+//! | | `avx512vnni` | 16 | direct; with VBMI [table](kernel::rule::table) for codes of one bit |
 //! | AArch64 | `neon` | 4 | short |
 //! | | `neondot` | 4 | direct |
 //! | | `neoni8mm` | 4 | [matrix](kernel::rule::matrix): products of byte matrices; direct for odd tiles |
+//!
+//! Rows of the table rule on `neon`, and of the [plane](kernel::rule::plane) rule on `avx2`, `avx512vnni` and `neon`, are taken
+//! only where they are [preferred](Plan::prefer).
 //!
 //! The last of an architecture's tiers that the CPU has is found at run time; the environment variable `MIXGEMM_ISA`
 //! caps it, [`Host::isa`] and [`Plan::isa`] name one. [`Plan::explain`] says which kernels a product takes and what

@@ -5,8 +5,8 @@
 
 use mixgemm::host::explain::{Choice, Explanation, Reason};
 use mixgemm::host::width::Width;
-use mixgemm::kernel::select::{choose, slice_counts};
-use mixgemm::kernel::{Kernel, catalogue};
+use mixgemm::kernel::select::{choose, slice_counts, usual};
+use mixgemm::kernel::{Family, Kernel, catalogue};
 use mixgemm::pack::activations::MAX_SLICES;
 use mixgemm::pack::layout::PanelLayout;
 use mixgemm::testing::{Draw, Inputs, STATIC, exact_slices, weights};
@@ -65,7 +65,12 @@ fn every_row_is_reached_by_some_product() {
                 let w = weights(draw, scheme, 2 * lanes + 1, 20);
                 let gemm = packed(&w, isa, PanelLayout { lanes, bits });
                 for (mode, x) in Inputs::new(draw, m, 20).cases() {
-                    run(&gemm.plan(mode).unwrap(), x, w.n());
+                    let plan = gemm.plan(mode).unwrap();
+                    run(&plan, x, w.n());
+                    // Rules that are not the fastest here, one at a time.
+                    for family in [Family::Direct, Family::Plane, Family::Table] {
+                        run(&plan.clone().prefer(|k| k.family == family && !usual(k)), x, w.n());
+                    }
                 }
                 for slices in 2..=MAX_SLICES {
                     let x = exact_slices(draw, slices, m, 20, 9);
@@ -90,7 +95,7 @@ fn no_tier_takes_a_row_of_another() {
         let layout = PanelLayout { lanes, bits };
         for mode in MODES {
             let what = format!("{isa} {layout:?} {mode:?}");
-            let selection = choose(isa, layout, mode, |_| true).expect(&what);
+            let selection = choose(isa, layout, mode, |_| false).expect(&what);
             let (usual, counts) = slice_counts(mode);
             assert_eq!(selection.usual(), usual);
             for height in selection.heights() {
@@ -147,6 +152,7 @@ fn check_reasons(e: &Explanation, forced: bool) {
         assert_eq!(slices, reason == Reason::OtherSlices, "{what}");
         match reason {
             Reason::NotPreferred => assert!(forced, "{what}"),
+            Reason::OnRequest => assert!(!usual(kernel), "{what}"),
             Reason::TooHigh { left } => {
                 let higher = e.tiles.iter().filter(|t| t.height > kernel.mr);
                 let others: usize = higher.map(|t| t.height * t.count).sum();
@@ -215,7 +221,7 @@ fn explanations_are_what_happens() {
 fn tiles_are_counted_as_they_are_walked() {
     for (isa, lanes, bits) in layouts(false) {
         for mode in MODES {
-            let selection = choose(isa, PanelLayout { lanes, bits }, mode, |_| true).unwrap();
+            let selection = choose(isa, PanelLayout { lanes, bits }, mode, |_| false).unwrap();
             for m in 0..100 {
                 let mut walked = BTreeMap::new();
                 for (_, height) in selection.tiles(m) {

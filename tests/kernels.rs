@@ -156,6 +156,8 @@ fn names_are_unique_and_say_what_the_row_is() {
             Family::Direct => expect(&mut name, "direct"),
             Family::Short => expect(&mut name, "short"),
             Family::Matrix => expect(&mut name, "matrix"),
+            Family::Plane => expect(&mut name, "plane"),
+            Family::Table => expect(&mut name, "table"),
         }
         expect(&mut name, "-a");
         assert_eq!(number(&mut name), 8 * kernel.slices);

@@ -5,7 +5,7 @@
 
 mod toy;
 
-use mixgemm::simd::isa::{Body, Dot, MatrixDot, ShortSums, Simd, Work};
+use mixgemm::simd::isa::{Body, Dot, MatrixDot, Planes, ShortSums, Simd, SumTables, Tables, Work};
 use mixgemm::simd::scalar::Scalar;
 use mixgemm::testing::Draw;
 use mixgemm::{Isa, f16, simd};
@@ -460,6 +460,70 @@ impl<S: MatrixDot> Body<S> for Matrices {
     }
 }
 
+/// Sums of selected bytes, as many as fit every tier's.
+struct Selections;
+
+impl Work for Selections {
+    type Args<'a> = Log;
+}
+
+impl<S: Planes> Body<S> for Selections {
+    #[inline(always)]
+    fn body(simd: S, log: &mut Log) {
+        let [w, a] = operands(0xFF);
+        for (bit, times) in (0..8).zip([1, 127].into_iter().cycle()) {
+            let mut out = Vec::new();
+            for (w, a) in w.chunks(S::LANES).zip(a.chunks(S::LANES)) {
+                let mask = simd.mask(to_ints(simd, w), bit);
+                let mut sums = simd.none_selected();
+                for _ in 0..times {
+                    sums = simd.add_selected(sums, mask, to_ints(simd, a));
+                }
+                out.extend(from_ints(simd, simd.settle_selected(simd.splat_i32(i32::MAX), sums)));
+            }
+            log.push((format!("bit {bit} selects {times} times"), out));
+        }
+    }
+}
+
+/// Sums of 32 activations in tables, and of what weights find there: as often as fits every tier's, then once.
+struct LookUps;
+
+impl Work for LookUps {
+    type Args<'a> = Log;
+}
+
+impl<S: Tables> Body<S> for LookUps {
+    #[inline(always)]
+    fn body(simd: S, log: &mut Log) {
+        let mut draw = Draw::new(13);
+        let words = with_edges(&mut draw, &INTS, 0);
+        let other = with_edges(&mut draw, &INTS, 1);
+        let random: Vec<u8> = (0..32 * 6).map(|_| draw.bits() as u8).collect();
+        let mut inputs = vec![[0x80; 32], [0x7F; 32], [0; 32]];
+        inputs.extend(random.as_chunks::<32>().0);
+        for (i, a) in inputs.iter().enumerate() {
+            let tables = simd.tables(a);
+            let flat = tables.as_flattened().as_flattened();
+            log.push((format!("tables of input {i}"), flat.iter().map(|&x| x.into()).collect()));
+            for times in [1, 8] {
+                let mut out = [Vec::new(), Vec::new()];
+                for (w, v) in words.chunks(S::LANES).zip(other.chunks(S::LANES)) {
+                    let entries = simd.entries([to_ints(simd, w), to_ints(simd, v)]);
+                    let mut sums = simd.start_from([simd.splat_i32(i32::MIN), simd.splat_i32(7)]);
+                    for _ in 0..times {
+                        sums = simd.look_up(sums, entries, &tables);
+                    }
+                    for (out, sums) in out.iter_mut().zip(simd.settle_looked(sums)) {
+                        out.extend(from_ints(simd, sums));
+                    }
+                }
+                log.push((format!("input {i} looked up {times} times"), out.concat()));
+            }
+        }
+    }
+}
+
 fn portable_log<const N: usize, B>() -> Log
 where
     B: for<'a> Work<Args<'a> = Log> + Body<Scalar<N>>,
@@ -511,6 +575,56 @@ fn short_sums_agree_with_scalar() {
     }
     #[cfg(target_arch = "aarch64")]
     check::<simd::neon::Neon, Shorts>(&expected);
+}
+
+#[test]
+fn selections_agree_with_scalar() {
+    let expected = portable_log::<16, Selections>();
+    check::<Scalar<3>, Selections>(&expected);
+    #[cfg(target_arch = "x86_64")]
+    {
+        check::<simd::avx2::Avx2, Selections>(&expected);
+        check::<simd::avx512vnni::Avx512Vnni, Selections>(&expected);
+    }
+    #[cfg(target_arch = "aarch64")]
+    check::<simd::neon::Neon, Selections>(&expected);
+}
+
+#[test]
+fn look_ups_agree_with_scalar() {
+    let expected = portable_log::<16, LookUps>();
+    check::<Scalar<5>, LookUps>(&expected);
+    #[cfg(target_arch = "x86_64")]
+    {
+        check::<simd::avx2::Avx2, LookUps>(&expected);
+        check::<simd::avx512vbmi::Avx512Vbmi, LookUps>(&expected);
+    }
+    #[cfg(target_arch = "aarch64")]
+    check::<simd::neon::Neon, LookUps>(&expected);
+}
+
+/// Entries are sums by their definition, and weights find those that their bits name.
+#[test]
+fn tables_are_what_they_say() {
+    let a: [u8; 32] = std::array::from_fn(|k| (k * 89 + 3) as u8);
+    let at = |k: usize| i32::from(a[k] as i8);
+    let simd = Scalar::<1>;
+    let tables: SumTables = simd.tables(&a);
+    for (h, i, e) in (0..2).flat_map(|h| (0..64).map(move |at| (h, at / 16, at % 16))) {
+        let sum: i32 = (0..4)
+            .filter(|j| e >> j & 1 == 1)
+            .map(|j| at(4 * (4 * h + j) + i))
+            .sum();
+        let [low, high] = tables[h].map(|part| part[16 * i + e]);
+        assert_eq!(i32::from(low) + 128 * i32::from(high as i8), sum, "{h} {i} {e}");
+        assert!(low < 128 && (-4..4).contains(&(high as i8)));
+    }
+    let w = 0x5AC3_0F96_u32;
+    // Quad j of a block lies at bit j of its bytes.
+    let bit = |k: usize| w >> (8 * (k % 4) + k / 4) & 1;
+    let sum: i32 = (0..32).filter(|&k| bit(k) == 1).map(at).sum();
+    let found = simd.look_up([[5], [0]], [[w as i32], [0]], &tables);
+    assert_eq!(found, [[5 + sum], [0]]);
 }
 
 /// One block of four lanes by its definition; other tiers and lane counts by that.

@@ -3,7 +3,7 @@
 
 use crate::host::walk::rectangle;
 use crate::host::width::Width;
-use crate::kernel::select::{Selection, choose, slice_counts};
+use crate::kernel::select::{Selection, choose, slice_counts, usual};
 use crate::kernel::{Kernel, catalogue};
 use crate::pack::layout::WeightLayout;
 use crate::pack::weights::PackedWeights;
@@ -76,6 +76,8 @@ pub enum Reason {
     OtherSlices,
     /// The caller preferred other rows.
     NotPreferred,
+    /// Another rule is faster here, so it is taken only where the caller prefers it and it fits.
+    OnRequest,
     /// So many rows of activations were left when its turn came, fewer than it has.
     TooHigh {
         /// Rows left.
@@ -183,7 +185,7 @@ impl Explanation {
                 m.div_ceil(rows) * weights.n().div_ceil(cols)
             },
         };
-        let free = choose(isa, layout.panel, mode, |_| true);
+        let free = choose(isa, layout.panel, mode, |_| false);
         let others = catalogue::kernels().filter(|k| k.layout == layout.panel && !explanation.takes(k));
         explanation.passed_over = others
             .map(|k| (k, explanation.reason(k, selection, free.as_ref())))
@@ -199,12 +201,15 @@ impl Explanation {
 
     /// Why this row is not used. `free` is what the tier would choose without preferences.
     fn reason(&self, kernel: &'static Kernel, selection: &Selection, free: Option<&Selection>) -> Reason {
-        let (usual, counts) = slice_counts(self.mode);
+        let (usual_slices, counts) = slice_counts(self.mode);
         if kernel.isa != self.isa {
             return Reason::OtherTier;
         }
         if !counts.contains(&kernel.slices) {
             return Reason::OtherSlices;
+        }
+        if !usual(kernel) {
+            return Reason::OnRequest;
         }
         let would_take = |free: &Selection| {
             let mut tiles = free.tile_counts(self.m);
@@ -215,7 +220,7 @@ impl Explanation {
         }
         let higher = |height: usize| self.tiles.iter().filter(move |t| t.height > height);
         let left = |height: usize| self.m - higher(height).map(|t| t.height * t.count).sum::<usize>();
-        if kernel.slices == usual {
+        if kernel.slices == usual_slices {
             let left = left(kernel.mr);
             return if left < kernel.mr {
                 Reason::TooHigh { left }
@@ -295,6 +300,7 @@ impl fmt::Display for Explanation {
             match reason {
                 Reason::OtherTier | Reason::OtherSlices => continue,
                 Reason::NotPreferred => writeln!(f, "  {}: other rows are preferred", kernel.name())?,
+                Reason::OnRequest => writeln!(f, "  {}: other rules are faster here", kernel.name())?,
                 Reason::TooHigh { left: 0 } => writeln!(f, "  {}: higher tiles take all rows", kernel.name())?,
                 Reason::TooHigh { left } => writeln!(f, "  {}: only {} left", kernel.name(), plural(*left, "row"))?,
                 Reason::NoMultiple => writeln!(
@@ -325,7 +331,7 @@ mod tests {
             let w = QuantMatrix::quantize(w.view(), Scheme::int(4)).unwrap();
             let gemm = Host::new().prepare(&w).unwrap();
             let plan = gemm.plan(Mode::A8).unwrap();
-            let selection = choose(gemm.isa, gemm.weights.layout().panel, Mode::A8, |_| true).unwrap();
+            let selection = choose(gemm.isa, gemm.weights.layout().panel, Mode::A8, |_| false).unwrap();
             let facts = Facts {
                 weights: &gemm.weights,
                 selection: &selection,

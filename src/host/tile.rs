@@ -10,7 +10,7 @@ use crate::host::workspace::Scratch;
 use crate::kernel::select::Tally;
 use crate::kernel::{FoldKind, Kernel, TileArgs, TileOut};
 use crate::pack::activations::LhsTile;
-use crate::pack::layout::{PANEL_VECTORS, unit};
+use crate::pack::layout::PANEL_VECTORS;
 use crate::quant::input::Mode;
 use crate::quant::scheme::ZeroPoint;
 use core::ops::Range;
@@ -151,7 +151,8 @@ impl Product<'_> {
         } else {
             0
         };
-        let sub_bytes = units * unit(layout.panel.bits) * lhs_rows;
+        let (lhs, row_bytes) = (kernel.lhs_of(tile), kernel.lhs * units * kernel.unit);
+        let first_byte = kernel.lhs * entry.offset + sub * row_bytes * lhs_rows;
         let factor = groups.start * tile.rows + first_row;
         TileArgs {
             panels: self.panels.len(),
@@ -164,8 +165,8 @@ impl Product<'_> {
             scale: layout.scale,
             zero: layout.zero,
             sign_only: weights.scheme().is_sign_only(),
-            lhs: &tile.bytes[entry.offset + sub * sub_bytes..],
-            lhs_bytes: units * unit(layout.panel.bits) * tile.rows * entry.slices,
+            lhs: &lhs[first_byte..],
+            lhs_bytes: row_bytes * tile.rows * entry.slices,
             bias: (&tile.bias[entry.bias + sub * lhs_rows..], tile.rows * entry.slices),
             factor: (&tile.factor[factor..], tile.rows),
             negative_sum: &tile.negative_sum[factor..],

@@ -81,9 +81,11 @@ pub(super) fn pack(job: &Job<'_>, workspace: &mut Workspace, team: Team<'_>) -> 
                         spec: &spec,
                         x: job.x,
                         mode: job.mode,
-                        tile,
+                        tile: &mut *tile,
                     },
                 );
+                let kernel = job.selection.kernel(tile.rows, job.selection.usual());
+                kernel.expand(tile);
             }
         }
     };
@@ -113,8 +115,11 @@ pub(super) fn rectangle(
     let height = selection.height(m);
     // Four claims a thread even out threads of unequal speed; long runs of panels keep a thread on one stream of weights.
     let claims = 4 * threads;
-    let run = if tiles <= 2 { panels.div_ceil(claims) } else { 1 };
-    let blocks = claims.div_ceil(panels).clamp(1, m.div_ceil(height).max(1));
+    let long = tiles <= 2 || selection.runs(height);
+    let run = if long { panels.div_ceil(claims) } else { 1 };
+    let blocks = claims
+        .div_ceil(panels.div_ceil(run))
+        .clamp(1, m.div_ceil(height).max(1));
     // Where no multiple of the height reaches so far, all rows are one block.
     let rows = m.div_ceil(blocks).checked_next_multiple_of(height).unwrap_or(m);
     (rows, run * layout.panel.nr())
@@ -209,8 +214,10 @@ impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
         let last = cols.end.div_ceil(nr);
         let mut first = cols.start / nr;
         while first < last {
-            // A single tile streams through runs of panels; several tiles share one panel while it is in cache.
-            let run = if tiles.len() == 1 { (last - first).min(RUN) } else { 1 };
+            // A single tile streams through runs of panels, and so do tiles whose groups stay in cache meanwhile; other
+            // tiles share one panel while it is in cache.
+            let long = tiles.len() == 1 || tiles.first().is_some_and(|t| job.selection.runs(t.rows));
+            let run = if long { (last - first).min(RUN) } else { 1 };
             let panels = first..first + run;
             for tile in tiles.iter() {
                 let mut run = TileRun::new(scratch, panels.len(), tile.rows, nr);

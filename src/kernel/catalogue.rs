@@ -11,10 +11,14 @@ use crate::kernel::rule::direct::Direct;
 #[cfg(any(target_arch = "aarch64", test, feature = "testing"))]
 use crate::kernel::rule::matrix::Matrix;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test, feature = "testing"))]
+use crate::kernel::rule::plane::Plane;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test, feature = "testing"))]
 use crate::kernel::rule::short::Short;
-use crate::kernel::sweep::Sweep;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test, feature = "testing"))]
+use crate::kernel::rule::table::Table;
+use crate::kernel::sweep::{Expand, Sweep};
 use crate::kernel::wide::Wide;
-use crate::kernel::{Kernel, enter};
+use crate::kernel::{Kernel, enter, has};
 use crate::pack::layout::{PanelLayout, unit};
 use crate::simd::cpu::Isa;
 use crate::simd::isa::Simd;
@@ -32,7 +36,7 @@ impl Kernel {
         const MR: usize,
         const R: usize,
     >() -> Self {
-        assert!(U == unit(B as u8));
+        assert!(U == Q::LHS * unit(B as u8));
         Self {
             family: Q::FAMILY,
             isa: S::ISA,
@@ -40,7 +44,8 @@ impl Kernel {
                 lanes: S::LANES,
                 bits: B as u8,
             },
-            unit: U,
+            unit: unit(B as u8),
+            lhs: Q::LHS,
             slices: SL,
             mr: MR,
             name: Name::new()
@@ -56,11 +61,17 @@ impl Kernel {
                 .text("x")
                 .number(2 * S::LANES)
                 .text("c")
-                .number(U)
+                .number(unit(B as u8))
                 .text("g-")
                 .text(S::ISA.name()),
             run: enter::<S, Sweep<Q, B, U, P, SL, MR, R>>,
             fold_wide: enter::<S, Wide>,
+            supported: has::<S>,
+            expand: if Q::LHS > 1 {
+                Some(enter::<S, Expand<Q, B, U, P, R>>)
+            } else {
+                None
+            },
             calls: AtomicUsize::new(0),
         }
     }
@@ -91,6 +102,12 @@ macro_rules! rows {
     (@row $simd:ty, $rule:ty, $b:literal, $u:literal, $p:literal, ($sl:literal, $mr:literal, $r:literal)) => {
         Kernel::row::<$simd, $rule, $b, $u, $p, $sl, $mr, $r>()
     };
+}
+
+/// Rows of the table rule: it is for codes of one bit, whose 32 k in a unit take 256 bytes of tables.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test, feature = "testing"))]
+macro_rules! table_rows {
+    ($simd:ty, $($tile:tt),*) => { rows!(@width $simd, Table, 1, 256, 1, $($tile)*) };
 }
 
 /// What [`rows`] makes: `W` tiles for each width of one digit, `D` for each of the others.
@@ -216,7 +233,8 @@ macro_rules! single_rows {
 
 #[cfg(target_arch = "x86_64")]
 mod tiers {
-    use super::{Direct, Kernel, Rows, Short, all};
+    use super::{Direct, Kernel, Plane, Rows, Short, Table, all};
+    use crate::simd::avx512vbmi::Avx512Vbmi;
     use crate::simd::{avx2::Avx2, avx512::Avx512, avx512vnni::Avx512Vnni, avxvnni::AvxVnni};
 
     static AVX2: Rows<7, 6> = rows_of_16_registers_and_products!(Avx2, Short);
@@ -224,17 +242,26 @@ mod tiers {
     static AVX512: Rows<14, 9> = rows_of_32_registers!(Avx512, Short);
     static AVX512_VNNI: Rows<14, 9> = rows_of_32_registers!(Avx512Vnni, Direct);
 
+    static AVX2_PLANES: Rows<1, 1> = rows!(Avx2, Plane, [(1, 4, 4)], [(1, 4, 4)]);
+    static AVX512_VNNI_PLANES: Rows<1, 1> = rows!(Avx512Vnni, Plane, [(1, 8, 8)], [(1, 8, 8)]);
+    static AVX2_TABLES: [Kernel; 1] = table_rows!(Avx2, (1, 4, 4));
+    static AVX512_VBMI_TABLES: [Kernel; 3] = table_rows!(Avx512Vbmi, (1, 8, 8), (1, 4, 4), (1, 2, 2));
+
     pub(super) fn kernels() -> impl Iterator<Item = &'static Kernel> {
         all(&AVX2)
             .chain(all(&AVX_VNNI))
             .chain(all(&AVX512))
             .chain(all(&AVX512_VNNI))
+            .chain(all(&AVX2_PLANES))
+            .chain(all(&AVX512_VNNI_PLANES))
+            .chain(&AVX2_TABLES)
+            .chain(&AVX512_VBMI_TABLES)
     }
 }
 
 #[cfg(target_arch = "aarch64")]
 mod tiers {
-    use super::{Direct, Kernel, Matrix, Rows, Short, all};
+    use super::{Direct, Kernel, Matrix, Plane, Rows, Short, Table, all};
     use crate::simd::{neon::Neon, neondot::NeonDot, neoni8mm::NeonI8mm};
 
     // The 16-bit sums of an accumulator take two of the 32 registers.
@@ -259,11 +286,16 @@ mod tiers {
     );
     static NEON_I8MM_ODD: Rows<2, 2> = rows!(NeonI8mm, Direct, [(1, 1, 1), (3, 1, 3)], [(1, 1, 1), (3, 1, 3)]);
 
+    static NEON_PLANES: Rows<1, 1> = rows!(Neon, Plane, [(1, 4, 4)], [(1, 4, 4)]);
+    static NEON_TABLES: [Kernel; 1] = table_rows!(Neon, (1, 4, 4));
+
     pub(super) fn kernels() -> impl Iterator<Item = &'static Kernel> {
         all(&NEON)
             .chain(all(&NEON_DOT))
             .chain(all(&NEON_I8MM))
             .chain(all(&NEON_I8MM_ODD))
+            .chain(all(&NEON_PLANES))
+            .chain(&NEON_TABLES)
     }
 }
 
@@ -300,6 +332,12 @@ static SCALAR12: Rows<5, 3> = rows!(
 #[cfg(any(test, feature = "testing"))]
 static SCALAR12_ODD: Rows<2, 2> = rows!(Scalar<12>, Direct, [(1, 1, 1), (3, 1, 3)], [(1, 1, 1), (3, 1, 3)]);
 
+/// The rules over weight bits on any machine.
+#[cfg(any(test, feature = "testing"))]
+static SCALAR3_PLANES: Rows<1, 1> = rows!(Scalar<3>, Plane, [(1, 2, 2)], [(1, 2, 2)]);
+#[cfg(any(test, feature = "testing"))]
+static SCALAR5_TABLES: [Kernel; 1] = table_rows!(Scalar<5>, (1, 2, 2));
+
 fn all<const W: usize, const D: usize>(rows: &'static Rows<W, D>) -> impl Iterator<Item = &'static Kernel> {
     rows.0.iter().flatten().chain(rows.1.iter().flatten())
 }
@@ -312,7 +350,9 @@ pub fn kernels() -> impl Iterator<Item = &'static Kernel> {
         .chain(all(&SCALAR3))
         .chain(all(&SCALAR5))
         .chain(all(&SCALAR12))
-        .chain(all(&SCALAR12_ODD));
+        .chain(all(&SCALAR12_ODD))
+        .chain(all(&SCALAR3_PLANES))
+        .chain(&SCALAR5_TABLES);
     scalar.chain(tiers::kernels())
 }
 

@@ -71,20 +71,20 @@ pub(super) struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    /// The first group of panel `p` of the run.
+    /// The first group of the run's first panel.
     #[inline(always)]
-    pub(super) fn first(args: &TileArgs<'a>, p: usize) -> Self {
+    pub(super) fn first(args: &TileArgs<'a>) -> Self {
         Self {
-            record: &args.records[p * args.panel_bytes..],
+            record: args.records,
             lhs: args.lhs,
-            zeros: &args.zeros[p * args.panel_bytes..],
+            zeros: args.zeros,
             bias: args.bias.0,
             factor: args.factor.0,
             negative_sum: args.negative_sum,
         }
     }
 
-    /// The next group. Past the last one nothing may be left.
+    /// The next group, or the group in the next panel. Past the last one nothing may be left.
     #[inline(always)]
     pub(super) fn next(self, steps: &Steps) -> Self {
         Self {
@@ -98,7 +98,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// From one group to the next.
+/// From one group or panel to the next.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Steps {
     record: usize,
@@ -109,8 +109,21 @@ pub(super) struct Steps {
 }
 
 impl Steps {
+    /// From one panel to the next.
     #[inline(always)]
-    pub(super) fn of<S: Simd>(args: &TileArgs<'_>) -> Self {
+    pub(super) fn panels(args: &TileArgs<'_>) -> Self {
+        Self {
+            record: args.panel_bytes,
+            lhs: 0,
+            zeros: args.panel_bytes,
+            bias: 0,
+            factor: 0,
+        }
+    }
+
+    /// From one group to the next.
+    #[inline(always)]
+    pub(super) fn groups<S: Simd>(args: &TileArgs<'_>) -> Self {
         let lanes = S::LANES;
         let zeros = match args.zero {
             ZeroLayout::None => 0,

@@ -11,6 +11,7 @@ pub mod select;
 pub mod sweep;
 pub mod wide;
 
+use crate::pack::activations::LhsTile;
 use crate::pack::layout::{PanelLayout, ZeroLayout};
 use crate::quant::scheme::ScaleType;
 use crate::simd::cpu::Isa;
@@ -90,6 +91,10 @@ pub enum Family {
     Short,
     /// The direct rule, two columns by two lhs rows at once.
     Matrix,
+    /// Sums of the activations that each bit plane of the codes selects, put together by shifts and additions.
+    Plane,
+    /// Sums of four activations at once, looked up by four bits of weights.
+    Table,
 }
 
 /// One row of the catalogue.
@@ -101,8 +106,10 @@ pub struct Kernel {
     pub isa: Isa,
     /// The layout of weights that it reads.
     pub layout: PanelLayout,
-    /// k in a unit of an lhs row.
+    /// k in a unit.
     pub unit: usize,
+    /// Bytes that it reads for an activation.
+    pub lhs: usize,
     /// Activation slices.
     pub slices: usize,
     /// Activation rows of the tile.
@@ -110,6 +117,8 @@ pub struct Kernel {
     name: name::Name,
     run: fn(&mut TileArgs<'_>),
     fold_wide: fn(&mut WideArgs<'_>),
+    supported: fn() -> bool,
+    expand: Option<fn(&mut LhsTile)>,
     calls: AtomicUsize,
 }
 
@@ -123,7 +132,7 @@ impl Kernel {
     /// Whether this CPU can run it.
     #[must_use]
     pub fn supported(&self) -> bool {
-        self.isa.supported()
+        (self.supported)()
     }
 
     /// Calls by products of this process so far: sums of groups or of runs of groups. Counted by the products'
@@ -136,6 +145,23 @@ impl Kernel {
     /// Adds calls that a worker has counted.
     fn count(&self, calls: usize) {
         self.calls.fetch_add(calls, Ordering::Relaxed);
+    }
+
+    /// Prepares a packed tile whose groups have all this kernel's slices. Panics where the tier does not exist.
+    pub fn expand(&self, tile: &mut LhsTile) {
+        if let Some(expand) = self.expand {
+            expand(tile);
+        }
+    }
+
+    /// What it reads of a tile: `lhs` times as many bytes as the tile has slices.
+    #[must_use]
+    pub fn lhs_of<'a>(&self, tile: &'a LhsTile) -> &'a [u8] {
+        if self.expand.is_some() {
+            &tile.expanded
+        } else {
+            &tile.bytes
+        }
     }
 
     /// Runs it. Panics where the tier does not exist or the slices are shorter than the arguments say.
@@ -170,4 +196,9 @@ fn enter<S: Simd, B: Body<S>>(args: &mut B::Args<'_>) {
     S::detect()
         .expect("selection offers only kernels of supported tiers")
         .frame::<B>(args);
+}
+
+/// Whether this CPU has what a token proves.
+fn has<S: Simd>() -> bool {
+    S::detect().is_some()
 }

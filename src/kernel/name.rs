@@ -5,7 +5,7 @@
 //! direct-a8.w4.i32-12x32c8g-avx512vnni
 //! ```
 //!
-//! acc is the width of the sums that products are added to. lhs is a8, a16, … a48 for one to six slices, rhs the width of codes, kr the k of a unit, `g` stands for grouped scales.
+//! acc is the width of the sums that products are added to, or where there are none, of a group's sums. lhs is a8, a16, … a48 for one to six slices, rhs the width of codes, kr the k of a unit, `g` stands for grouped scales.
 #![forbid(unsafe_code)]
 
 use crate::kernel::{Family, Kernel};
@@ -63,13 +63,15 @@ impl Family {
             Self::Direct => "direct",
             Self::Short => "short",
             Self::Matrix => "matrix",
+            Self::Plane => "plane",
+            Self::Table => "table",
         }
     }
 
-    /// The width of the sums that products are added to.
+    /// The width of the sums that products are added to; of a group's sums where there are no products.
     pub(super) const fn sums(self) -> &'static str {
         match self {
-            Self::Direct | Self::Matrix => "i32",
+            Self::Direct | Self::Matrix | Self::Plane | Self::Table => "i32",
             Self::Short => "i16",
         }
     }

@@ -5,10 +5,12 @@
 use crate::kernel::fold::{self, Group, How, Steps};
 use crate::kernel::rule::Rule;
 use crate::kernel::{TileArgs, TileOut};
+use crate::pack::activations::LhsTile;
 use crate::simd::isa::{Body, Simd, Work};
 use core::marker::PhantomData;
 
-/// Rule `Q` on codes of `B` bits in units of `U` k and `P` blocks a vector, `SL` slices, `MR` rows; `R = MR·SL` lhs rows.
+/// Rule `Q` on codes of `B` bits in units of `P` blocks a vector, `SL` slices, `MR` rows; `R = MR·SL` lhs rows of `U` bytes
+/// a unit.
 #[derive(Debug)]
 pub(super) struct Sweep<
     Q,
@@ -35,11 +37,18 @@ where
     #[inline(always)]
     fn body(simd: S, args: &mut TileArgs<'_>) {
         const { assert!(R == MR * SL) };
-        let (how, steps) = (How::of(args), Steps::of::<S>(args));
+        let how = How::of(args);
+        let (panels, groups) = (
+            (args.panels, Steps::panels(args)),
+            (args.groups, Steps::groups::<S>(args)),
+        );
+        let (outer, inner) = if Q::LHS > 1 { (groups, panels) } else { (panels, groups) };
         let scale_bytes = 2 * S::LANES * args.scale.bytes();
-        for p in 0..args.panels {
-            let mut group = Group::first(args, p);
-            for i in 0..args.groups {
+        let mut first = Group::first(args);
+        for o in 0..outer.0 {
+            let mut group = first;
+            for n in 0..inner.0 {
+                let (p, i) = if Q::LHS > 1 { (n, o) } else { (o, n) };
                 let codes = &S::blocks(&group.record[scale_bytes..])[..args.units * 2 * P];
                 let lhs = group.lhs.as_chunks::<U>().0.as_chunks::<R>().0;
                 let lhs = &lhs[..args.units];
@@ -55,8 +64,29 @@ where
                         fold::store::<S, B, R>(simd, how, group, Q::ORIGIN, acc, sums);
                     }
                 }
-                group = group.next(&steps);
+                group = group.next(&inner.1);
             }
+            first = first.next(&outer.1);
         }
+    }
+}
+
+/// Makes what rule `Q` reads of a tile's slices.
+#[derive(Debug)]
+pub(super) struct Expand<Q, const B: usize, const U: usize, const P: usize, const R: usize>(PhantomData<Q>);
+
+impl<Q, const B: usize, const U: usize, const P: usize, const R: usize> Work for Expand<Q, B, U, P, R> {
+    type Args<'a> = LhsTile;
+}
+
+impl<S, Q, const B: usize, const U: usize, const P: usize, const R: usize> Body<S> for Expand<Q, B, U, P, R>
+where
+    S: Simd,
+    Q: Rule<S, B, U, P, R>,
+{
+    #[inline(always)]
+    fn body(simd: S, tile: &mut LhsTile) {
+        tile.expanded.resize(Q::LHS * tile.bytes.len(), 0);
+        Q::expand(simd, &tile.bytes, &mut tile.expanded);
     }
 }

@@ -20,6 +20,7 @@ use crate::quant::activation::{
 };
 use crate::quant::input::{Activations, Mode, Row};
 use crate::simd::isa::{Body, Simd, Work};
+use aligned_vec::{AVec, ConstAlign};
 use alloc::vec::Vec;
 use half::f16;
 
@@ -63,7 +64,7 @@ pub struct NonFinite {
 }
 
 /// A packed tile of activation rows. Its buffers are kept from one product to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LhsTile {
     /// First row of the tile in X.
     pub first: usize,
@@ -71,6 +72,8 @@ pub struct LhsTile {
     pub rows: usize,
     /// Slices of all groups.
     pub bytes: Vec<u8>,
+    /// What a kernel makes of them where it does not read them as they are.
+    pub expanded: AVec<u8, ConstAlign<64>>,
     /// `−B`, or `−z·B` for symmetric weights, per lhs row: what accumulators start from.
     pub bias: Vec<i32>,
     /// Per (group, row): t in `a8` and `a16`, the unit in `exact`, else 1.
@@ -93,6 +96,29 @@ pub struct LhsTile {
     integers: Vec<i32>,
     wide: Vec<i64>,
     slice: Vec<i8>,
+}
+
+impl Default for LhsTile {
+    fn default() -> Self {
+        Self {
+            first: 0,
+            rows: 0,
+            bytes: Vec::new(),
+            expanded: AVec::new(64),
+            bias: Vec::new(),
+            factor: Vec::new(),
+            negative_sum: Vec::new(),
+            groups: Vec::new(),
+            row_scale: Vec::new(),
+            non_finite: Vec::new(),
+            shifts: Vec::new(),
+            refused: None,
+            row: Vec::new(),
+            integers: Vec::new(),
+            wide: Vec::new(),
+            slice: Vec::new(),
+        }
+    }
 }
 
 /// Arguments of [`PackTile`].

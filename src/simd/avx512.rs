@@ -21,11 +21,14 @@ macro_rules! intrinsic {
 }
 pub(super) use intrinsic;
 
-/// The operations of a 512-bit tier.
+/// The operations of a 512-bit tier, or of one with more than the tier promises.
 macro_rules! zmm_tier {
     ($token:ident, $features:literal) => {
+        zmm_tier!($token, $token, Isa::$token.supported(), $features);
+    };
+    ($token:ident, $isa:ident, $supported:expr, $features:literal) => {
         impl Simd for $token {
-            const ISA: Isa = Isa::$token;
+            const ISA: Isa = Isa::$isa;
             const LANES: usize = 16;
             const REGISTERS: usize = 32;
             type I = __m512i;
@@ -36,7 +39,7 @@ macro_rules! zmm_tier {
 
             #[inline]
             fn detect() -> Option<Self> {
-                Isa::$token.supported().then_some(Self(()))
+                $supported.then_some(Self(()))
             }
 
             #[inline]

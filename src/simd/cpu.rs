@@ -136,6 +136,12 @@ impl FromStr for Isa {
     }
 }
 
+/// Whether this CPU has AVX-512 VBMI, which no tier promises.
+#[must_use]
+pub(super) fn has_vbmi() -> bool {
+    has!("avx512vbmi")
+}
+
 /// How many bytes ahead of its loads a kernel should prefetch what it streams from memory on this CPU.
 ///
 /// Four lines start loads earlier than the reorder window does; a little further ahead, the prefetcher of Zen 4, which

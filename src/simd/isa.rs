@@ -165,3 +165,49 @@ pub trait MatrixDot: Dot {
     /// signed; wraps modulo 2^32.
     fn matrix_dot(self, acc: Self::I, w: Self::I, a: Self::I) -> Self::I;
 }
+
+/// Tiers that add selected activations up.
+pub trait Planes: Simd {
+    /// Some bytes of a vector.
+    type Mask: Copy;
+    /// The sums of one vector's lanes.
+    type Selected: Copy;
+    /// Quads that may be added up before their sums must be settled.
+    const QUADS: usize;
+
+    /// The bytes of w whose bit `bit` is set, for `bit < 8`.
+    fn mask(self, w: Self::I, bit: u32) -> Self::Mask;
+    /// Sums of nothing.
+    fn none_selected(self) -> Self::Selected;
+    /// Adds the selected ones of the four signed bytes in every lane of a.
+    fn add_selected(self, sums: Self::Selected, mask: Self::Mask, a: Self::I) -> Self::Selected;
+    /// Per lane acc and all its sums; wraps modulo 2^32.
+    fn settle_selected(self, acc: Self::I, sums: Self::Selected) -> Self::I;
+}
+
+/// The tables of 32 activations: for each of their two halves h the low parts of sixteen sums for each element i of a
+/// quad, then the high parts. Entry e of the table of h and i is for the sum `T` of those `a[4(4h + j) + i]` whose bit j
+/// of e is set; its low part is `T & 127`, its high part `T >> 7`, from −4 to 3.
+pub type SumTables = [[[u8; 64]; 2]; 2];
+
+/// Tiers that look sums of activations up in tables of sixteen bytes.
+pub trait Tables: Simd {
+    /// The entries that one unit of 1-bit codes of both vectors means: bit `4h + j` of byte i of a lane is bit j of the
+    /// number of an entry of the table of h and i.
+    type Entries: Copy;
+    /// The sums of one lhs row in the lanes of both vectors.
+    type Looked: Copy;
+    /// Units that may be looked up before their sums must be settled.
+    const UNITS: usize;
+
+    /// The tables of 32 activations.
+    fn tables(self, a: &[u8; 32]) -> SumTables;
+    /// The entries of a unit.
+    fn entries(self, unit: [Self::I; 2]) -> Self::Entries;
+    /// Sums that start from these.
+    fn start_from(self, acc: [Self::I; 2]) -> Self::Looked;
+    /// Adds the eight entries of every lane, `low + 128·high`. Low parts are below 128, high parts from −4 to 3.
+    fn look_up(self, sums: Self::Looked, entries: Self::Entries, tables: &SumTables) -> Self::Looked;
+    /// The sums; they wrap modulo 2^32.
+    fn settle_looked(self, sums: Self::Looked) -> [Self::I; 2];
+}

@@ -8,6 +8,17 @@ mod peak;
 #[cfg(feature = "std")]
 pub mod roof;
 pub mod scalar;
+mod scalarbits;
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "intrinsics behind a token that proves them")]
+pub mod avx2bits;
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "intrinsics behind a token that proves them")]
+pub mod avx512vbmi;
+#[cfg(target_arch = "aarch64")]
+#[expect(unsafe_code, reason = "intrinsics behind a token that proves them")]
+pub mod neonbits;
 
 /// The tiers of an architecture beside the portable one: their modules, which bodies run on all of them, and running.
 macro_rules! tiers {

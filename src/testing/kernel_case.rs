@@ -50,6 +50,7 @@ impl KernelCase {
         let mut tile = LhsTile::default();
         tile.rows = kernel.mr;
         pack_tile(Isa::Scalar, &tile_spec(kernel, w), x, mode, &mut tile);
+        kernel.expand(&mut tile);
         Self {
             kernel,
             packed: PackedWeights::pack(w, kernel.layout).expect("a layout of the weights' width"),
@@ -91,8 +92,8 @@ impl KernelCase {
             scale: layout.scale,
             zero: layout.zero,
             sign_only: self.packed.scheme().is_sign_only(),
-            lhs: &tile.bytes[entry.offset..],
-            lhs_bytes: units * kernel.unit * lhs_rows,
+            lhs: &kernel.lhs_of(tile)[kernel.lhs * entry.offset..],
+            lhs_bytes: kernel.lhs * units * kernel.unit * lhs_rows,
             bias: (&tile.bias[entry.bias..], lhs_rows),
             factor: (&tile.factor[groups.start * kernel.mr..], kernel.mr),
             negative_sum: &tile.negative_sum[groups.start * kernel.mr..],

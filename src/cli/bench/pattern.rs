@@ -28,9 +28,9 @@ impl Patterns {
         Self(patterns.to_vec())
     }
 
-    /// Whether a kernel is preferred; without patterns all are.
+    /// Whether a kernel is preferred; without patterns none is.
     pub(super) fn prefer(&self, kernel: &'static Kernel) -> bool {
-        self.0.is_empty() || self.0.iter().any(|p| matches(p, kernel.name()))
+        self.0.iter().any(|p| matches(p, kernel.name()))
     }
 
     /// Refuses a pattern that no case has a kernel for, and a case whose kernels no pattern matches.

@@ -148,6 +148,7 @@ pub(super) fn json(e: &Explanation) -> Value {
             Reason::OtherTier => ("other tier", None),
             Reason::OtherSlices => ("other slice count", None),
             Reason::NotPreferred => ("others preferred", None),
+            Reason::OnRequest => ("another rule is faster here", None),
             Reason::TooHigh { left } => ("too high", Some(left)),
             Reason::NoMultiple => ("no tile of this product has a multiple of its rows", None),
             Reason::Lower => ("a higher one divides", None),

@@ -5,7 +5,11 @@ pub mod direct;
 #[cfg(any(target_arch = "aarch64", test, feature = "testing"))]
 pub mod matrix;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test, feature = "testing"))]
+pub mod plane;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test, feature = "testing"))]
 pub mod short;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test, feature = "testing"))]
+pub mod table;
 mod unpack;
 
 use crate::kernel::Family;
@@ -53,12 +57,21 @@ macro_rules! each_quad {
 }
 use each_quad;
 
-/// A rule on codes of `B` bits in units of `U` k and `P` blocks a vector, for `R` lhs rows on tier `S`.
+/// A rule on codes of `B` bits in units of `P` blocks a vector, for `R` lhs rows on tier `S`, each `U` bytes a unit.
 pub(super) trait Rule<S: Simd, const B: usize, const U: usize, const P: usize, const R: usize> {
     /// Its family.
     const FAMILY: Family;
     /// What is taken off every code before it is multiplied.
     const ORIGIN: i32 = 0;
+    /// Bytes that it reads for an activation. Where they are more than one, tiles are [expanded](Self::expand), and
+    /// a run of panels takes a group together while its lhs is in cache.
+    const LHS: usize = 1;
+
+    /// Writes `LHS` bytes for every activation of whole units.
+    #[inline(always)]
+    fn expand(_: S, _: &[u8], _: &mut [u8]) {
+        unreachable!("activations are read as they are");
+    }
 
     /// Adds the products of one group: its units of codes, those of the panel's two vectors in turn, with `R` lhs rows.
     /// Codes that come from memory are prefetched `ahead` bytes ahead.

@@ -1,0 +1,99 @@
+//! The table rule, for codes of one bit: four of them are the number of an entry in a table of sixteen exact sums of
+//! activations, so that one look-up does the work of four multiplications.
+//!
+//! # One step
+//!
+//! In the [`layout`](crate::pack::layout) of one-bit codes, bit j of byte i of a column is the code of `k = 4j + i`. The
+//! four bits of half h of that byte select some of four activations, and table (h, i) has the sixteen sums that they may
+//! select. For byte 0 of a column, with `a0 = 100` and `a8 = 90`:
+//!
+//! ```text
+//! byte 0                 B5 = 1011 0101              the codes of k 28 24 20 16, 12 8 4 0
+//! halves 1 and 0         B, 5                        entry B of table (1, 0), entry 5 of table (0, 0)
+//! entry 5 of (0, 0)      a0 + a8 = 190               stored as 190 & 127 = 62 and 190 >> 7 = 1
+//! entry B of (1, 0)      a16 + a20 + a28
+//!
+//! tables[h][0]           low parts of (h, 0)  | of (h, 1) | of (h, 2) | of (h, 3)     16 bytes each: one register
+//! tables[h][1]           the high parts, in the same order
+//! ```
+//!
+//! The codes lie as for every other rule, and a unit of an lhs row is 256 bytes of tables instead of 32 activations, made
+//! once, when a tile is packed. Tables are large, so a run of panels takes a group together: while the group's tables
+//! are in the first-level cache.
+//!
+//! ```text
+//! for every unit of the group:
+//!     entries = both halves of every byte of both vectors        once for all rows
+//!     for every lhs row r:
+//!         low, high = the entries' parts
+//!         acc[r][v] += Σ low + 128·Σ high                        over both halves and the four bytes of a column
+//! ```
+//!
+//! # Why it is exact
+//!
+//! Four activations come to −512 to 508: the low part of a sum takes 7 bits, the high part is −4 to 3. Two low parts
+//! fit an unsigned byte and two high parts a signed one, so the halves are added up in bytes. What comes out is the sum of
+//! the [direct rule](super::direct) in another order, and its bounds are the same.
+//!
+//! # Instructions
+//!
+//! | tier | entries | look-up of 512 codes | sum of 512 codes |
+//! |---|---|---|---|
+//! | `avx512vnni` with VBMI | `vpsrlw`, `vpternlogd` | 4 `vpermb`, the table's number in bits 4 and 5 | 2 `vpaddb`, 2 `vpdpbusd` with 1 and with 128 |
+//! | `avx2` | bytes brought in order of i: `vpshufb`, `vpermd`, `vpunpcklqdq` | 8 `vpshufb` | 6 `vpaddb`, 4 `vpaddw`, 2 `vpsrlw`; some 20 more every eight units |
+//! | `neon` | `ushr`, `and`, `orr` | 16 `tbl` of four registers | 8 `add`, 4 `uadalp`, 4 `sadalp` |
+//! | `scalar` | none | loops over lanes | loops over lanes |
+//!
+//! # The price, and the ceiling
+//!
+//! TODO
+//!
+//! Other widths have no rows. A code of b bits would be b planes of look-ups, `b / 128` of a `vpermb` a code, where the
+//! direct rule takes `1 / 64` of a `vpdpbusd` whatever the width: they are even at two bits, before the sums are added up.
+#![forbid(unsafe_code)]
+#![expect(clippy::needless_range_loop, reason = "loops over register tiles count rows")]
+
+use crate::kernel::Family;
+use crate::kernel::rule::{Rule, Tile};
+use crate::simd::isa::{SumTables, Tables};
+
+/// The rule.
+#[derive(Debug)]
+pub(in crate::kernel) struct Table;
+
+/// Bytes of the tables of one lhs row's unit.
+const BYTES: usize = size_of::<SumTables>();
+
+impl<S: Tables, const R: usize> Rule<S, 1, BYTES, 1, R> for Table {
+    const FAMILY: Family = Family::Table;
+    const LHS: usize = BYTES / 32;
+
+    #[inline(always)]
+    fn expand(simd: S, from: &[u8], to: &mut [u8]) {
+        for (a, to) in from.as_chunks().0.iter().zip(to.as_chunks_mut::<BYTES>().0) {
+            to.copy_from_slice(simd.tables(a).as_flattened().as_flattened());
+        }
+    }
+
+    #[inline(always)]
+    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; BYTES]; R]], _: usize, mut acc: Tile<S, R>) -> Tile<S, R> {
+        let units = codes.as_chunks::<1>().0.as_chunks::<2>().0;
+        for (units, lhs) in units.chunks(S::UNITS).zip(lhs.chunks(S::UNITS)) {
+            let mut sums = [simd.start_from(acc[0]); R];
+            for r in 1..R {
+                sums[r] = simd.start_from(acc[r]);
+            }
+            for (unit, lhs) in units.iter().zip(lhs) {
+                let entries = simd.entries([simd.load(&unit[0][0]), simd.load(&unit[1][0])]);
+                for r in 0..R {
+                    let tables: &[SumTables] = lhs[r].as_chunks().0.as_chunks().0.as_chunks().0;
+                    sums[r] = simd.look_up(sums[r], entries, &tables[0]);
+                }
+            }
+            for r in 0..R {
+                acc[r] = simd.settle_looked(sums[r]);
+            }
+        }
+        acc
+    }
+}
