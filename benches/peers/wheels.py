@@ -16,7 +16,7 @@ import warnings
 import numpy
 
 TURN = 1009  # as in src/operands.rs
-SHOWN = 64  # as in src/protocol.rs
+SHOWN = 256  # as in src/protocol.rs
 
 
 def copies(rows, count):

@@ -16,9 +16,18 @@ const SLOWER: RGBColor = RGBColor(213, 94, 0);
 const LABELS: i32 = 260;
 const PANEL: i32 = 150;
 const ROW: i32 = 19;
-const HEAD: i32 = 96;
+const HEAD: i32 = 130;
 /// Powers of two to the left and to the right of a panel's line.
 const REACH: (f64, f64) = (1.0, 3.0);
+
+const LEGEND: [(&str, RGBColor); 3] = [
+    ("to the right: mixgemm is faster, by this factor", FASTER),
+    ("to the left: mixgemm is slower", SLOWER),
+    (
+        "mixgemm's own rows: time, and share of the nearer roof (integer peak or memory)",
+        INK,
+    ),
+];
 
 /// A drawing of one shape on one number of threads.
 pub(crate) fn draw(group: &[&Row]) -> Result<String> {
@@ -31,8 +40,8 @@ pub(crate) fn draw(group: &[&Row]) -> Result<String> {
     {
         let root = SVGBackend::with_string(&mut svg, (size.0 as u32, size.1 as u32)).into_drawing_area();
         let fail = |error| anyhow!("drawing: {error}");
-        let text = |text: String, at: (i32, i32), size: i32, colour: RGBColor, right: bool| {
-            let anchor = Pos::new(if right { HPos::Right } else { HPos::Left }, VPos::Center);
+        let text = |text: String, at: (i32, i32), size: i32, colour: RGBColor| {
+            let anchor = Pos::new(HPos::Left, VPos::Center);
             let style = ("sans-serif", size).into_font().color(&colour).pos(anchor);
             root.draw(&Text::new(text, at, style)).map_err(fail)
         };
@@ -42,25 +51,18 @@ pub(crate) fn draw(group: &[&Row]) -> Result<String> {
             (16, 22),
             17,
             INK,
-            false,
         )?;
-        let legend = "right of the line: mixgemm is faster, by this factor";
-        text(legend.into(), (16, 46), 13, FASTER, false)?;
-        text("left of it: mixgemm is slower".into(), (330, 46), 13, SLOWER, false)?;
+        for (i, (line, colour)) in LEGEND.into_iter().enumerate() {
+            text(line.into(), (16, 46 + 18 * i as i32), 13, colour)?;
+        }
         for (c, m) in columns.iter().enumerate() {
-            text(format!("M = {m}"), (line(c), HEAD - 20), 14, INK, false)?;
+            text(format!("M = {m}"), (line(c), HEAD - 20), 14, INK)?;
         }
         for (r, variant) in variants.iter().enumerate() {
             let y = HEAD + ROW * r as i32 + ROW / 2;
             let own = variant.variant == variant.rival;
             let label = format!("{} {} ({:.2} bits)", variant.peer, variant.variant, variant.bits);
-            text(
-                label,
-                (if own { 16 } else { 28 }, y),
-                if own { 13 } else { 12 },
-                INK,
-                false,
-            )?;
+            text(label, (if own { 16 } else { 28 }, y), if own { 13 } else { 12 }, INK)?;
             for (c, &m) in columns.iter().enumerate() {
                 let same = |row: &&&Row| (row.m, &row.peer, &row.variant) == (m, &variant.peer, &variant.variant);
                 let Some(row) = group.iter().find(same) else { continue };
@@ -70,24 +72,17 @@ pub(crate) fn draw(group: &[&Row]) -> Result<String> {
                 if own {
                     let roof = 100.0 * row.of_peak.max(row.of_dram);
                     let figures = format!("{}, {roof:.0} %", report::time(row.microseconds));
-                    text(figures, (x + 4, y), 12, INK, false)?;
+                    text(figures, (x + 4, y), 12, INK)?;
                 } else if let Some(ratio) = row.ratio {
                     let length = ratio.log2().clamp(-REACH.0, REACH.1) * f64::from(PANEL) / (REACH.0 + REACH.1 + 1.0);
                     let colour = if ratio < 1.0 { SLOWER } else { FASTER };
                     let bar = [(x, y - 6), (x + length as i32, y + 6)];
                     root.draw(&Rectangle::new(bar, colour.filled())).map_err(fail)?;
                     let beside = x + (length as i32).max(0) + 4;
-                    text(format!("{ratio:.2}"), (beside, y), 12, colour, false)?;
+                    text(format!("{ratio:.2}"), (beside, y), 12, colour)?;
                 }
             }
         }
-        text(
-            "mixgemm's own rows: time, and share of the nearer roof (integer peak or memory)".into(),
-            (size.0 - 16, 46),
-            13,
-            INK,
-            true,
-        )?;
         root.present().map_err(fail)?;
     }
     Ok(svg)

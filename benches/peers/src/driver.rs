@@ -10,6 +10,7 @@ use crate::worker::median;
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 /// Peers that come as wheels.
 pub(crate) const WHEELS: [&str; 3] = ["onnxruntime", "openvino", "torch"];
@@ -61,6 +62,7 @@ impl Job<'_> {
         operands.save(directory.path())?;
         let (mut roofs, _) = Worker::start(self.command(peers::ROOFS, directory.path())?)?;
         let (mut peers, mut entries) = self.start(&operands, directory.path())?;
+        let quiet = Quiet::new();
         for round in 0..self.rounds {
             eprintln!(
                 "{n}x{k}, {} threads: round {} of {}",
@@ -94,6 +96,7 @@ impl Job<'_> {
                 entry.samples[m].push(Sample { seconds, roofs });
             }
         }
+        quiet.judge();
         Ok(self.rows(&peers, &entries))
     }
 
@@ -161,8 +164,7 @@ impl Job<'_> {
                 bail!("reply: expected outputs")
             };
             let error = error(&y, &operands.reference(m - 1, copy, SHOWN));
-            // NaN is too much as well.
-            if !(error <= variant.tolerance) {
+            if error.is_nan() || error > variant.tolerance {
                 bail!(
                     "M = {m}, copy {copy}: expected an error of at most {}, found {error:.4}",
                     variant.tolerance
@@ -232,6 +234,39 @@ impl Job<'_> {
             .flat_map(|m| entries.iter().map(move |e| row(e, m)))
             .collect()
     }
+}
+
+/// How long tasks of this machine waited for a CPU: hardly, unless something else is running.
+struct Quiet {
+    begin: Instant,
+    stalled: Option<f64>,
+}
+
+impl Quiet {
+    fn new() -> Self {
+        Self {
+            begin: Instant::now(),
+            stalled: stalled(),
+        }
+    }
+
+    fn judge(&self) {
+        let (Some(before), Some(after)) = (self.stalled, stalled()) else {
+            return;
+        };
+        let share = (after - before) / self.begin.elapsed().as_secs_f64();
+        eprintln!("tasks waited for a CPU {:.0} % of the time", 100.0 * share);
+        if share > 0.1 {
+            eprintln!("something else is running: these figures are not worth much");
+        }
+    }
+}
+
+/// Seconds since the system's start in which a task waited for a CPU, where the kernel counts them.
+fn stalled() -> Option<f64> {
+    let pressure = std::fs::read_to_string("/proc/pressure/cpu").ok()?;
+    let total = pressure.lines().next()?.rsplit_once("total=")?.1;
+    Some(total.parse::<f64>().ok()? / 1e6)
 }
 
 /// The root of the squared errors' sum over that of the squares.

@@ -74,4 +74,4 @@ pub(crate) struct Roofs {
 }
 
 /// Outputs that a check shows.
-pub(crate) const SHOWN: usize = 64;
+pub(crate) const SHOWN: usize = 256;

@@ -74,7 +74,7 @@ fn roofs(threads: usize) -> Result<()> {
 /// The tier that products take.
 fn best_isa() -> Isa {
     let supported = Isa::ALL.into_iter().filter(|isa| isa.supported());
-    supported.last().unwrap_or(Isa::Scalar)
+    supported.fold(Isa::Scalar, |_, best| best)
 }
 
 /// A prepared variant, and the copy that was used last.
