@@ -13,8 +13,8 @@ const FASTER: RGBColor = RGBColor(0, 114, 178);
 const SLOWER: RGBColor = RGBColor(213, 94, 0);
 
 /// Pixels.
-const LABELS: i32 = 260;
-const PANEL: i32 = 150;
+const LABELS: i32 = 236;
+const PANEL: i32 = 112;
 const ROW: i32 = 19;
 const HEAD: i32 = 130;
 /// Powers of two to the left and to the right of a panel's line.
@@ -90,5 +90,5 @@ pub(crate) fn draw(group: &[&Row]) -> Result<String> {
 
 /// Where the line of a panel is.
 fn line(column: usize) -> i32 {
-    LABELS + PANEL * column as i32 + 30
+    LABELS + PANEL * column as i32 + 24
 }

@@ -13,7 +13,12 @@ use std::process::Command;
 use std::time::Instant;
 
 /// Peers that come as wheels.
-pub(crate) const WHEELS: [&str; 3] = ["onnxruntime", "openvino", "torch"];
+const WHEELS: [&str; 3] = ["onnxruntime", "openvino", "torch"];
+
+/// All peers, in the order in which they are measured.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    peers::NAMES.into_iter().chain(WHEELS)
+}
 
 /// Most rows for which the weights come from memory at every product, as when a model decodes token after token.
 const DECODE: usize = 16;
@@ -104,12 +109,12 @@ impl Job<'_> {
     fn start(&self, operands: &Operands, directory: &Path) -> Result<(Vec<Peer>, Vec<Entry>)> {
         let (mut peers, mut entries) = (Vec::new(), Vec::new());
         let wanted = |name: &&str| self.only.is_empty() || self.only.iter().any(|only| only == name);
-        for name in peers::NAMES.into_iter().chain(WHEELS).filter(wanted) {
+        for name in names().filter(wanted) {
             let started = self.command(name, directory).and_then(Worker::start);
             let (worker, version, variants) = match started {
                 Ok((worker, Hello::Peer { version, variants })) => (worker, version, variants),
                 Ok((_, Hello::Missing(how))) => {
-                    eprintln!("{name}: skipped, not installed: {how}");
+                    eprintln!("{name}: skipped: {how}");
                     continue;
                 }
                 Err(error) => {
@@ -210,7 +215,7 @@ impl Job<'_> {
             let bytes = (n * k) as f64 * entry.bits / 8.0;
             let ours = |e: &&Entry| peers[e.peer].name == peers::NAMES[0] && e.variant.name == entry.variant.rival;
             let rival = entries.iter().find(ours).map(|e| &e.samples[m]);
-            let peer = &peers[entry.peer];
+            let (peer, seconds) = (&peers[entry.peer], over(&|_, s| s.seconds));
             Row {
                 date: report::today(),
                 cpu: report::cpu(),
@@ -221,19 +226,24 @@ impl Job<'_> {
                 version: peer.version.clone(),
                 variant: entry.variant.name.clone(),
                 bits: entry.bits,
-                microseconds: over(&|_, s| s.seconds) * 1e6,
-                gops: operations / over(&|_, s| s.seconds) / 1e9,
-                of_peak: over(&|_, s| operations / s.seconds / s.roofs.integer),
-                gbps: bytes / over(&|_, s| s.seconds) / 1e9,
-                of_dram: over(&|_, s| bytes / s.seconds / s.roofs.dram),
+                microseconds: rounded(seconds * 1e6),
+                gops: rounded(operations / seconds / 1e9),
+                of_peak: rounded(over(&|_, s| operations / s.seconds / s.roofs.integer)),
+                gbps: rounded(bytes / seconds / 1e9),
+                of_dram: rounded(over(&|_, s| bytes / s.seconds / s.roofs.dram)),
                 rival: entry.variant.rival.clone(),
-                ratio: rival.map(|rival| over(&|i, s| s.seconds / rival[i].seconds)),
+                ratio: rival.map(|rival| rounded(over(&|i, s| s.seconds / rival[i].seconds))),
             }
         };
         (0..self.m.len())
             .flat_map(|m| entries.iter().map(move |e| row(e, m)))
             .collect()
     }
+}
+
+/// Five significant digits.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.4e}").parse().unwrap_or(value)
 }
 
 /// How long tasks of this machine waited for a CPU: hardly, unless something else is running.
@@ -280,4 +290,23 @@ fn error(found: &[f32], expected: &[f64]) -> f64 {
         .map(|(&y, e)| (f64::from(y) - e).powi(2))
         .sum();
     (errors / expected.iter().map(|e| e * e).sum::<f64>()).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_relative_and_missing_outputs_infinite() {
+        assert_eq!(error(&[3.0, 4.0], &[3.0, 4.0]), 0.0);
+        assert_eq!(error(&[0.0, 0.0], &[3.0, 4.0]), 1.0);
+        assert_eq!(error(&[3.0], &[3.0, 4.0]), f64::INFINITY);
+        assert!(error(&[f32::NAN], &[1.0]).is_nan());
+    }
+
+    #[test]
+    fn figures_keep_five_digits() {
+        assert_eq!(rounded(4.505_999_999_999_999), 4.506);
+        assert_eq!(rounded(123_456.7), 123_460.0);
+    }
 }

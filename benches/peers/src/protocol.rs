@@ -11,7 +11,7 @@ pub(crate) enum Hello {
         version: String,
         variants: Vec<Variant>,
     },
-    /// What is not installed, and how to.
+    /// How to install what is not.
     Missing(String),
 }
 
@@ -75,3 +75,26 @@ pub(crate) struct Roofs {
 
 /// Outputs that a check shows.
 pub(crate) const SHOWN: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operands::TURN;
+
+    #[test]
+    fn the_worker_of_the_wheels_has_the_same_numbers() {
+        let script = include_str!("../wheels.py");
+        assert!(script.contains(&format!("\nTURN = {TURN} ")));
+        assert!(script.contains(&format!("\nSHOWN = {SHOWN} ")));
+    }
+
+    #[test]
+    fn requests_are_what_the_worker_of_the_wheels_takes_apart() {
+        let request = Request::Prepare {
+            variant: "q4".into(),
+            bytes: 7,
+        };
+        let text = serde_json::to_string(&request).unwrap();
+        assert_eq!(text, r#"{"prepare":{"variant":"q4","bytes":7}}"#);
+    }
+}

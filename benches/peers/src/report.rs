@@ -209,3 +209,67 @@ pub(crate) fn time(microseconds: f64) -> String {
     let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
     format!("{value:.digits$} {unit}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(m: usize, peer: &str, variant: &str, rival: &str, microseconds: f64) -> Row {
+        Row {
+            date: "2026-01-31".into(),
+            cpu: "A CPU, model 7".into(),
+            threads: 2,
+            shape: "64x256".into(),
+            m,
+            peer: peer.into(),
+            version: "1.0".into(),
+            variant: variant.into(),
+            bits: 4.5,
+            microseconds,
+            gops: 1.0,
+            of_peak: 0.5,
+            gbps: 1.0,
+            of_dram: 0.25,
+            ratio: Some(microseconds),
+            rival: rival.into(),
+        }
+    }
+
+    #[test]
+    fn rows_measured_again_replace_their_own_and_others_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let old = [row(1, "a", "q4", "w4", 2.0), row(4, "a", "q4", "w4", 3.0)];
+        write(directory.path(), old.to_vec()).unwrap();
+        let rows = write(directory.path(), vec![row(4, "a", "q4", "w4", 0.5)]).unwrap();
+        assert_eq!(rows, [old[0].clone(), row(4, "a", "q4", "w4", 0.5)]);
+        let name = directory.path().join("2026-01-31-a-cpu-model-7");
+        assert!(
+            fs::read_to_string(name.with_extension("md"))
+                .unwrap()
+                .contains("0.50 us (0.50)")
+        );
+        let drawing = fs::read_to_string(format!("{}-64x256-2t.svg", name.display())).unwrap();
+        assert!(drawing.contains("M = 4") && drawing.contains("a q4 (4.50 bits)"));
+    }
+
+    #[test]
+    fn variants_follow_those_that_they_are_compared_with() {
+        let rows = [
+            row(1, "mixgemm", "w4", "w4", 1.0),
+            row(1, "mixgemm", "w8", "w8", 1.0),
+            row(1, "a", "q8", "w8", 1.0),
+            row(1, "b", "q4", "w4", 1.0),
+        ];
+        let order: Vec<&str> = variants(&rows.iter().collect::<Vec<_>>())
+            .iter()
+            .map(|v| &*v.variant)
+            .collect();
+        assert_eq!(order, ["w4", "q4", "w8", "q8"]);
+    }
+
+    #[test]
+    fn times_have_three_digits() {
+        assert_eq!(time(123.4), "123 us");
+        assert_eq!(time(12_345.0), "12.3 ms");
+    }
+}

@@ -40,12 +40,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     // Peers that use rayon find the pool of this thread.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build()?;
-    pool.install(|| match peers::find(&args.name, args.threads)? {
-        Some(peer) => serve(peer, &Operands::load(&args.directory, args.n, args.k)?),
-        None => {
-            let how = "build with `--features ggml` (needs cmake, a C++ compiler and libclang)";
-            say(&Hello::Missing(how.into()))
-        }
+    pool.install(|| match peers::find(&args.name, args.threads) {
+        Ok(peer) => serve(peer, &Operands::load(&args.directory, args.n, args.k)?),
+        Err(error) => say(&Hello::Missing(format!("{error:#}"))),
     })
 }
 

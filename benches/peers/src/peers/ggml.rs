@@ -29,6 +29,11 @@ pub(super) struct Ggml {
 impl Ggml {
     pub(super) fn new(threads: usize) -> Result<Self> {
         let threads = threads.try_into()?;
+        #[cfg(target_arch = "x86_64")]
+        ensure!(
+            cfg!(target_feature = "avx2") || !std::is_x86_feature_detected!("avx2"),
+            "built without this CPU's instructions: run cargo in the package's directory, whose configuration asks for them"
+        );
         // SAFETY: handles must be live, and the function behind the name must have the type that it is given. Every
         // handle comes from the call before it, is checked where it may be null, and is never freed; the type is the
         // one that ggml-backend.h gives this name. A wrong one would crash the worker at its start.

@@ -44,9 +44,9 @@ pub(crate) const NAMES: [&str; 5] = ["mixgemm", "ggml", "candle", "rten", "gemm"
 /// The worker that is no peer.
 pub(crate) const ROOFS: &str = "roofs";
 
-/// A peer by its name, unless it is not compiled in.
-pub(crate) fn find(name: &str, threads: usize) -> Result<Option<Box<dyn Peer>>> {
-    Ok(Some(match name {
+/// A peer by its name. The error says how to install one that is not compiled in.
+pub(crate) fn find(name: &str, threads: usize) -> Result<Box<dyn Peer>> {
+    Ok(match name {
         "mixgemm" => Box::new(mixgemm::MixGemm::default()),
         "candle" => Box::new(candle::Candle),
         "rten" => Box::new(rten::Rten),
@@ -54,9 +54,9 @@ pub(crate) fn find(name: &str, threads: usize) -> Result<Option<Box<dyn Peer>>> 
         #[cfg(feature = "ggml")]
         "ggml" => Box::new(ggml::Ggml::new(threads)?),
         #[cfg(not(feature = "ggml"))]
-        "ggml" => return Ok(None),
+        "ggml" => bail!("build with `--features ggml` (needs cmake, a C++ compiler and libclang)"),
         _ => bail!("peer: expected one of {}, found {name}", NAMES.join(", ")),
-    }))
+    })
 }
 
 /// A table row of variants.
