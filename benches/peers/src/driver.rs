@@ -10,7 +10,8 @@ use crate::worker::median;
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Peers that come as wheels.
 const WHEELS: [&str; 3] = ["onnxruntime", "openvino", "torch"];
@@ -67,7 +68,7 @@ impl Job<'_> {
         operands.save(directory.path())?;
         let (mut roofs, _) = Worker::start(self.command(peers::ROOFS, directory.path())?)?;
         let (mut peers, mut entries) = self.start(&operands, directory.path())?;
-        let quiet = Quiet::new();
+        let mut watch = Watch::default();
         for round in 0..self.rounds {
             eprintln!(
                 "{n}x{k}, {} threads: round {} of {}",
@@ -83,25 +84,31 @@ impl Job<'_> {
             }
             for (m, entry) in turns {
                 let entry = &mut entries[entry];
-                let Reply::Roofs(roofs) = roofs.ask(&Request::Roofs {
-                    slice: self.slice / 8.0,
-                })?
-                else {
-                    bail!("reply: expected roofs")
-                };
                 let request = Request::Sample {
                     variant: entry.variant.name.clone(),
                     m: self.m[m],
                     rotate: self.m[m] <= DECODE,
                     slice: self.slice,
                 };
-                let Reply::Seconds(seconds) = peers[entry.peer].worker.ask(&request)? else {
-                    bail!("reply: expected seconds")
-                };
-                entry.samples[m].push(Sample { seconds, roofs });
+                let sample = watch.undisturbed(|| {
+                    let Reply::Roofs(roofs) = roofs.ask(&Request::Roofs {
+                        slice: self.slice / 8.0,
+                    })?
+                    else {
+                        bail!("reply: expected roofs")
+                    };
+                    let Reply::Seconds(seconds) = peers[entry.peer].worker.ask(&request)? else {
+                        bail!("reply: expected seconds")
+                    };
+                    Ok(Sample { seconds, roofs })
+                })?;
+                entry.samples[m].push(sample);
             }
         }
-        quiet.judge();
+        if watch.disturbed > 0 {
+            let Watch { samples, disturbed } = watch;
+            eprintln!("{disturbed} of {samples} samples were taken while something else was running");
+        }
         Ok(self.rows(&peers, &entries))
     }
 
@@ -246,29 +253,35 @@ fn rounded(value: f64) -> f64 {
     format!("{value:.4e}").parse().unwrap_or(value)
 }
 
-/// How long tasks of this machine waited for a CPU: hardly, unless something else is running.
-struct Quiet {
-    begin: Instant,
-    stalled: Option<f64>,
+/// Whether something else is running, as the kernel tells: tasks then wait for a CPU.
+#[derive(Default)]
+struct Watch {
+    samples: usize,
+    disturbed: usize,
 }
 
-impl Quiet {
-    fn new() -> Self {
-        Self {
-            begin: Instant::now(),
-            stalled: stalled(),
-        }
-    }
+/// Most tries for one sample.
+const TRIES: usize = 10;
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Share of a sample in which tasks wait for a CPU on an idle machine, and some more.
+const WAITING: f64 = 0.15;
 
-    fn judge(&self) {
-        let (Some(before), Some(after)) = (self.stalled, stalled()) else {
-            return;
-        };
-        let share = (after - before) / self.begin.elapsed().as_secs_f64();
-        eprintln!("tasks waited for a CPU {:.0} % of the time", 100.0 * share);
-        if share > 0.1 {
-            eprintln!("something else is running: these figures are not worth much");
+impl Watch {
+    /// Measures again until nothing else was running meanwhile, or it has been tried often enough.
+    fn undisturbed<T>(&mut self, mut measure: impl FnMut() -> Result<T>) -> Result<T> {
+        self.samples += 1;
+        for _ in 1..TRIES {
+            let (begin, before) = (Instant::now(), stalled());
+            let measured = measure()?;
+            let waited = stalled().zip(before).map_or(0.0, |(after, before)| after - before);
+            if waited <= WAITING * begin.elapsed().as_secs_f64() {
+                return Ok(measured);
+            }
+            thread::sleep(PAUSE);
         }
+        self.disturbed += 1;
+        measure()
     }
 }
 
