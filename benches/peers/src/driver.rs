@@ -261,9 +261,9 @@ struct Watch {
 }
 
 /// Most tries for one sample.
-const TRIES: usize = 10;
+const TRIES: usize = 3;
 /// Between two tries.
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(100);
 /// Share of a sample in which tasks wait for a CPU on an idle machine, and some more.
 const WAITING: f64 = 0.15;
 
