@@ -17,6 +17,8 @@ const LABELS: i32 = 236;
 const PANEL: i32 = 112;
 const ROW: i32 = 19;
 const HEAD: i32 = 130;
+/// What the title takes.
+const TITLE: i32 = 780;
 /// Powers of two to the left and to the right of a panel's line.
 const REACH: (f64, f64) = (1.0, 3.0);
 
@@ -33,7 +35,7 @@ const LEGEND: [(&str, RGBColor); 3] = [
 pub(crate) fn draw(group: &[&Row]) -> Result<String> {
     let (columns, variants) = (report::columns(group), report::variants(group));
     let size = (
-        LABELS + PANEL * columns.len() as i32 + 20,
+        (LABELS + PANEL * columns.len() as i32 + 20).max(TITLE),
         HEAD + ROW * variants.len() as i32 + 20,
     );
     let mut svg = String::new();
