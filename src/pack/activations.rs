@@ -111,6 +111,7 @@ impl Default for LhsTile {
             groups: Vec::new(),
             row_scale: Vec::new(),
             non_finite: Vec::new(),
+            even: false,
             shifts: Vec::new(),
             refused: None,
             row: Vec::new(),

@@ -1,4 +1,5 @@
 //! What rules over the bits of weights need, on AVX2.
+#![expect(clippy::needless_range_loop, reason = "loops over vectors and halves count them")]
 
 use crate::simd::avx2::{Avx2, intrinsic};
 use crate::simd::isa::{Planes, Simd, SumTables, Tables};

@@ -1,4 +1,5 @@
 //! The tier `avx512vnni` on CPUs that also have VBMI: `vpermb` looks 64 bytes up at once, in four tables side by side.
+#![expect(clippy::needless_range_loop, reason = "loops over vectors and halves count them")]
 
 use crate::simd::avx512::{intrinsic, zmm_tier};
 use crate::simd::cpu::{self, Isa};
@@ -31,7 +32,7 @@ const ACTIVATIONS: [u8; 64] = {
 const SELECTED: [[u8; 16]; 4] = {
     let (mut bits, mut b) = ([[0; 16]; 4], 0);
     while b < 64 {
-        bits[b / 16][b % 16] = (b / 4 >> (b % 4) & 1) as u8;
+        bits[b / 16][b % 16] = ((b / 4) >> (b % 4) & 1) as u8;
         b += 1;
     }
     bits

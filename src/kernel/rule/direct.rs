@@ -115,7 +115,7 @@ fn step<S: Dot, const B: usize, const U: usize, const P: usize, const R: usize>(
     ahead: usize,
     acc: &mut Tile<S, R>,
 ) {
-    const { assert!(U % 4 == 0 && U <= 32) };
+    const { assert!(matches!(U, 4 | 8 | 16 | 32)) };
     each_quad!(U, R, q, {
         let mut codes = [unpack::<S, B>(simd, &unit[0], q), unpack::<S, B>(simd, &unit[1], q)];
         if S::SIGNED && B == 8 {

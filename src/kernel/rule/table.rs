@@ -63,7 +63,6 @@
 //! Other widths have no rows. A code of b bits would be b planes of look-ups, `b / 128` of a `vpermb` a code, where the
 //! direct rule takes `1 / 64` of a `vpdpbusd` whatever the width: at two bits they are even before sums are added up.
 #![forbid(unsafe_code)]
-#![expect(clippy::needless_range_loop, reason = "loops over register tiles count rows")]
 
 use crate::kernel::Family;
 use crate::kernel::rule::{Rule, Tile};
