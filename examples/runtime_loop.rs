@@ -5,19 +5,19 @@
 //! ```
 #![forbid(unsafe_code)]
 
-use mixgemm::{Activation, Epilogue, Host, Mat, Mode, Plan, QuantMatrix, Result, Scheme, Workspace};
+use mixgemm::{Activation, Epilogue, Host, Mat, Mode, Plan, Product, QuantMatrix, Result, Scheme, Workspace};
 use std::time::Instant;
 
 const WIDTH: usize = 512;
 const HIDDEN: usize = 2048;
 const TOKENS: usize = 50;
 
-/// `x + down(gelu(up(x)))`, with biases.
+/// `x + down(silu(gate(x)) · up(x))`, with a bias.
 struct Layer {
+    gate: Plan,
     up: Plan,
-    up_bias: Vec<f32>,
     down: Plan,
-    down_bias: Vec<f32>,
+    bias: Vec<f32>,
 }
 
 impl Layer {
@@ -30,10 +30,10 @@ impl Layer {
             host.prepare(&weights)?.plan(Mode::A8) // The plan keeps the packed weights alive.
         };
         Ok(Self {
+            gate: plan(HIDDEN, WIDTH)?,
             up: plan(HIDDEN, WIDTH)?,
-            up_bias: vec![0.01; HIDDEN],
             down: plan(WIDTH, HIDDEN)?,
-            down_bias: vec![-0.01; WIDTH],
+            bias: vec![-0.01; WIDTH],
         })
     }
 }
@@ -44,7 +44,8 @@ fn main() -> Result<()> {
     // Products follow each other, so all of them share one workspace.
     let mut workspace = Workspace::new();
     let (mut x, mut next) = (Mat::<f32>::zeros(1, WIDTH), Mat::<f32>::zeros(1, WIDTH));
-    let mut hidden = Mat::<f32>::zeros(1, HIDDEN);
+    let (mut gated, mut lifted) = (Mat::<f32>::zeros(1, HIDDEN), Mat::<f32>::zeros(1, HIDDEN));
+    let silu = Epilogue::new().activation(Activation::Silu);
 
     let start = Instant::now();
     for token in 0..TOKENS {
@@ -52,14 +53,19 @@ fn main() -> Result<()> {
             *x = ((k * (token + 1)) % 13) as f32 * 0.1;
         }
         for layer in &layers {
-            let up = Epilogue::new().bias(&layer.up_bias).activation(Activation::Gelu);
-            layer
-                .up
-                .run(&mut workspace, x.view().into(), &up, hidden.view_mut().into())?;
-            let down = Epilogue::new().bias(&layer.down_bias).residual(x.view());
+            // Two products on one input: quantised once, and threads, if there were any, woken once.
+            let both = &mut [
+                Product::new(&layer.gate, gated.view_mut()).epilogue(silu),
+                Product::new(&layer.up, lifted.view_mut()),
+            ];
+            Plan::run_all(&mut workspace, x.view().into(), both)?;
+            for (gated, lifted) in gated.view_mut().row_mut(0).iter_mut().zip(lifted.data()) {
+                *gated *= lifted;
+            }
+            let down = Epilogue::new().bias(&layer.bias).residual(x.view());
             layer
                 .down
-                .run(&mut workspace, hidden.view().into(), &down, next.view_mut().into())?;
+                .run(&mut workspace, gated.view().into(), &down, next.view_mut().into())?;
             std::mem::swap(&mut x, &mut next);
         }
     }

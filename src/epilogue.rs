@@ -231,6 +231,16 @@ impl Output<'_> {
         }
     }
 
+    /// The same output for a shorter time.
+    #[must_use]
+    pub fn reborrow(&mut self) -> Output<'_> {
+        match self {
+            Self::F32(y) => Output::F32(y.reborrow()),
+            Self::F16(y) => Output::F16(y.reborrow()),
+            Self::Bf16(y) => Output::Bf16(y.reborrow()),
+        }
+    }
+
     /// Checks the shape.
     ///
     /// # Errors

@@ -125,6 +125,7 @@ pub use host::Host;
 pub use host::explain::Explanation;
 pub use host::gemm::{Gemm, Plan};
 pub use host::parallel::{Par, Pool};
+pub use host::products::Product;
 pub use host::workspace::{Workspace, Workspaces};
 pub use quant::figures::Figures;
 pub use quant::input::{Activations, InputScale, Mode};

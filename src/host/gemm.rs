@@ -8,7 +8,7 @@ use crate::base::view::MatMut;
 use crate::epilogue::{Epilogue, Output};
 use crate::host::explain::{Choice, Explanation, Facts};
 use crate::host::parallel::Par;
-use crate::host::walk::{Finish, Job, group_sums, multiply, pack};
+use crate::host::walk::{Finish, Job, Part, group_sums, pack, walk};
 use crate::host::workspace::{Workspace, Workspaces};
 use crate::kernel::Kernel;
 use crate::kernel::select::{Selection, choose, select};
@@ -135,7 +135,7 @@ pub struct Plan {
     selection: Selection,
     isa: Isa,
     choice: Choice,
-    par: Par,
+    pub(super) par: Par,
     mode: Mode,
 }
 
@@ -203,7 +203,7 @@ impl Plan {
         })
     }
 
-    fn report(&self, x: Activations<'_>) -> Report {
+    pub(super) fn report(&self, x: Activations<'_>) -> Report {
         let (m, k) = x.shape();
         let macs = m as u64 * k as u64 * self.weights.n() as u64;
         Report {
@@ -226,21 +226,23 @@ impl Plan {
         epilogue: &Epilogue<'_>,
         y: Output<'_>,
     ) -> Result<Report> {
+        let team = self.par.team();
+        walk(&[self.part(x, epilogue, y, team.threads())?], workspace, team)?;
+        Ok(self.report(x))
+    }
+
+    /// The product that [`Plan::run`] walks.
+    pub(super) fn part<'a>(
+        &'a self,
+        x: Activations<'a>,
+        epilogue: &'a Epilogue<'_>,
+        y: Output<'a>,
+        threads: usize,
+    ) -> Result<Option<Part<'a>>> {
         let (job, m) = (self.job(x)?, x.shape().0);
         epilogue.check(m, self.weights.n())?;
         y.check(m, self.weights.n())?;
-        if m == 0 || self.weights.n() == 0 {
-            return Ok(self.report(x));
-        }
-        let team = self.par.team();
-        let tiles = pack(&job, workspace, team)?;
-        let finish = Finish::Epilogue(epilogue);
-        match y {
-            Output::F32(y) => multiply(&job, (workspace, tiles), team, finish, y)?,
-            Output::F16(y) => multiply(&job, (workspace, tiles), team, finish, y)?,
-            Output::Bf16(y) => multiply(&job, (workspace, tiles), team, finish, y)?,
-        }
-        Ok(self.report(x))
+        Ok(Part::new(job, Finish::Epilogue(epilogue), y, threads))
     }
 
     /// Continues the fold from `y`, without the epilogue; see [`Backend::accumulate`](crate::Backend::accumulate).
@@ -250,12 +252,9 @@ impl Plan {
     pub fn accumulate(&self, workspace: &mut Workspace, x: Activations<'_>, mut y: MatMut<'_, f32>) -> Result<Report> {
         let job = self.job(x)?;
         Output::F32(y.reborrow()).check(x.shape().0, self.weights.n())?;
-        if x.shape().0 == 0 || self.weights.n() == 0 {
-            return Ok(self.report(x));
-        }
         let team = self.par.team();
-        let tiles = pack(&job, workspace, team)?;
-        multiply(&job, (workspace, tiles), team, Finish::Continue, y)?;
+        let part = Part::new(job, Finish::Continue, Output::F32(y), team.threads());
+        walk(&[part], workspace, team)?;
         Ok(self.report(x))
     }
 
@@ -276,10 +275,10 @@ impl Plan {
         if x.shape().0 == 0 || self.weights.n() == 0 {
             return Ok(self.report(x));
         }
-        let tiles = pack(&job, workspace, self.par.team())?;
+        pack(core::iter::once(&job), workspace, self.par.team())?;
         match sums {
-            GroupSums::I32(sums) => group_sums(&job, (workspace, tiles), sums),
-            GroupSums::I64(sums) => group_sums(&job, (workspace, tiles), sums),
+            GroupSums::I32(sums) => group_sums(&job, workspace, sums),
+            GroupSums::I64(sums) => group_sums(&job, workspace, sums),
         }
         Ok(self.report(x))
     }

@@ -4,6 +4,7 @@
 pub mod explain;
 pub mod gemm;
 pub mod parallel;
+pub mod products;
 mod tile;
 mod walk;
 pub mod width;

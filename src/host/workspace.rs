@@ -9,6 +9,7 @@ use aligned_vec::{AVec, ConstAlign};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 #[cfg(feature = "std")]
 use std::sync::{Mutex, PoisonError};
 
@@ -36,6 +37,8 @@ use std::sync::{Mutex, PoisonError};
 pub struct Workspace {
     /// Packed activations, tile by tile.
     pub(super) tiles: Vec<LhsTile>,
+    /// The tiles of each product of the last walk.
+    pub(super) spans: Vec<Range<usize>>,
     /// One scratch per thread.
     pub(super) scratch: Vec<Scratch>,
 }

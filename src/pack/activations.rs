@@ -28,7 +28,7 @@ use half::f16;
 pub const MAX_SLICES: usize = 6;
 
 /// How a tile is to be laid out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TileSpec {
     /// Bytes of an lhs row in a unit: the k of the weights' unit.
     pub unit: usize,

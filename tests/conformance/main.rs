@@ -7,6 +7,7 @@ mod random;
 mod refusals;
 mod special;
 mod threads;
+mod together;
 mod values;
 mod views;
 mod wide;
