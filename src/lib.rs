@@ -25,7 +25,8 @@
 //! * [`Mode`]: how activations become integers: [`Mode::A16`] by default, [`Mode::A8`] for speed, [`Mode::Exact`] for f16
 //!   input without any rounding before the group's sum.
 //! * [`Host`]: the backend for this CPU. [`Plan`] with a [`Workspace`] is the loop of a runtime: nothing is allocated,
-//!   and [`Par`] says who works; [`Pool`] takes threads of the runtime's own.
+//!   and [`Par`] says who works: [`Threads`], or a [`Pool`] of the runtime's own. [`Plan::run_all`] does several
+//!   products on one input at once.
 //! * [`MixPe`]: the shift-and-add accelerator of arXiv 2411.16158, emulated bit for bit.
 //! * [`Backend`] and its object-safe twin [`AnyBackend`]: the one trait over all of them.
 //!
@@ -118,6 +119,8 @@ pub use backend::{AnyBackend, Backend, Capabilities, Counters, Prepared, Report}
 pub use base::error::{Error, Result};
 pub use base::float::Element;
 pub use base::mat::Mat;
+#[cfg(feature = "std")]
+pub use base::threads::Threads;
 pub use base::view::{MatMut, MatRef};
 pub use epilogue::{Activation, Epilogue, Output};
 pub use half::{bf16, f16};

@@ -1,12 +1,14 @@
-//! A plan that is run again allocates nothing, alone or on a caller's threads, and `Par::Seq` touches no pool.
+//! A plan that is run again allocates nothing, alone or on threads that were started before, and `Par::Seq` touches no pool.
 #![cfg(feature = "testing")]
 
 use mixgemm::testing::{Draw, Inputs, weights};
-use mixgemm::{Activation, AnyBackend, Epilogue, Host, Mat, Mode, Par, Plan, Pool, QuantMatrix, Scheme, Workspace};
+use mixgemm::{
+    Activation, AnyBackend, Epilogue, Host, Mat, Mode, Par, Plan, Product, QuantMatrix, Scheme, Threads, Workspace,
+};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 
 /// The system's allocator, counting.
 struct Counting;
@@ -41,82 +43,6 @@ fn allocations(f: impl FnOnce()) -> usize {
     let before = ALLOCATIONS.load(Ordering::SeqCst);
     f();
     ALLOCATIONS.load(Ordering::SeqCst) - before
-}
-
-type Task = &'static (dyn Fn(usize) + Sync);
-
-#[derive(Default)]
-struct Work {
-    task: Option<Task>,
-    next: usize,
-    last: usize,
-    running: usize,
-    stop: bool,
-}
-
-/// Threads that were started before and wait.
-struct Waiting {
-    work: Arc<(Mutex<Work>, Condvar)>,
-    threads: Vec<std::thread::JoinHandle<()>>,
-}
-
-impl Waiting {
-    fn new(threads: usize) -> Self {
-        let work: Arc<(Mutex<Work>, Condvar)> = Arc::default();
-        let start = |_| {
-            let work = work.clone();
-            std::thread::spawn(move || wait_for_work(&work.0, &work.1))
-        };
-        Self {
-            threads: (0..threads).map(start).collect(),
-            work: work.clone(),
-        }
-    }
-}
-
-fn wait_for_work(work: &Mutex<Work>, changed: &Condvar) {
-    let mut state = work.lock().unwrap();
-    while !state.stop {
-        let Some(task) = state.task.filter(|_| state.next < state.last) else {
-            state = changed.wait(state).unwrap();
-            continue;
-        };
-        let i = state.next;
-        state.next += 1;
-        state.running += 1;
-        drop(state);
-        task(i);
-        state = work.lock().unwrap();
-        state.running -= 1;
-        changed.notify_all();
-    }
-}
-
-impl Pool for Waiting {
-    fn threads(&self) -> NonZeroUsize {
-        NonZeroUsize::new(self.threads.len()).unwrap()
-    }
-
-    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        // SAFETY: the reference must not be used after this call. It is taken back below, and this call waits until
-        // every task that got it has returned.
-        let task = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Task>(task) };
-        let mut state = self.work.0.lock().unwrap();
-        (state.task, state.next, state.last) = (Some(task), 0, tasks);
-        self.work.1.notify_all();
-        while state.next < state.last || state.running > 0 {
-            state = self.work.1.wait(state).unwrap();
-        }
-        state.task = None;
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.work.0.lock().unwrap().stop = true;
-        self.work.1.notify_all();
-        self.threads.drain(..).for_each(|t| t.join().unwrap());
-    }
 }
 
 const N: usize = 150;
@@ -171,6 +97,30 @@ fn check(schemes: &[QuantMatrix], par: &Par) {
     }
 }
 
+/// Products that share a hand-off and packed activations, and one that shares only the hand-off.
+fn check_together(schemes: &[QuantMatrix], par: &Par) {
+    let inputs = Inputs::new(&mut Draw::new(74), 3, K);
+    let plans = [0, 0, 2].map(|w: usize| {
+        let gemm = Host::new().prepare(&schemes[w]).unwrap();
+        gemm.plan(Mode::A16).unwrap().par(par.clone())
+    });
+    let mut outputs = [0; 3].map(|_| Mat::<f32>::zeros(3, N));
+    let mut workspace = Workspace::new();
+    let mut run = || {
+        let [q, k, v] = &mut outputs;
+        let products = &mut [
+            Product::new(&plans[0], q.view_mut()),
+            Product::new(&plans[1], k.view_mut()),
+            Product::new(&plans[2], v.view_mut()),
+        ];
+        allocations(|| {
+            Plan::run_all(&mut workspace, inputs.f32.view().into(), products).unwrap();
+        })
+    };
+    assert!(run() > 0, "the counter counts");
+    assert_eq!(run(), 0, "together on {par:?}");
+}
+
 /// Callers without a workspace borrow one of the host's, which is there from the second call on.
 fn check_without_a_workspace(w: &QuantMatrix) {
     let (host, inputs) = (Host::new(), Inputs::new(&mut Draw::new(73), 5, K));
@@ -199,9 +149,12 @@ fn a_warm_plan_allocates_nothing_and_one_thread_stays_one() {
     .map(|scheme| weights(draw, scheme, N, K));
     let threads = threads_of_this_process();
     check(&schemes, &Par::Seq);
+    check_together(&schemes, &Par::Seq);
     check_without_a_workspace(&schemes[0]);
     assert_eq!(threads_of_this_process(), threads);
     let global = rayon::ThreadPoolBuilder::new().num_threads(1).build_global();
     assert!(global.is_ok(), "the global pool was never started: {global:?}");
-    check(&schemes, &Par::Pool(Arc::new(Waiting::new(2))));
+    let threads = Par::Pool(Arc::new(Threads::new(NonZeroUsize::new(2).unwrap())));
+    check(&schemes, &threads);
+    check_together(&schemes, &threads);
 }

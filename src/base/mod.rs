@@ -1,4 +1,4 @@
-//! Floor 1: views, owned matrices, buffers, float elements, disjoint output tiles and errors.
+//! Floor 1: views, owned matrices, buffers, float elements, disjoint output tiles, threads and errors.
 
 pub mod buffer;
 #[expect(unsafe_code, reason = "one output written by many threads")]
@@ -12,5 +12,8 @@ pub mod mat;
 #[cfg(feature = "ndarray")]
 #[expect(unsafe_code, reason = "views over an array with gaps")]
 mod ndarray;
+#[cfg(feature = "std")]
+#[expect(unsafe_code, reason = "a task that threads borrow for the time of a call")]
+pub mod threads;
 #[expect(unsafe_code, reason = "rows of a matrix whose gaps belong to others")]
 pub mod view;

@@ -127,6 +127,15 @@ pub(crate) enum BackendName {
     Mixpe,
 }
 
+/// Whose threads work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PoolName {
+    /// mixgemm's, which wait 0.1 ms for work before they sleep
+    Own,
+    /// rayon's
+    Rayon,
+}
+
 /// A stored width of scales.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ScaleName {

@@ -54,28 +54,19 @@ impl Device {
         })
     }
 
-    /// Decides how to multiply. The host works on that many threads of the current pool, and on the calling thread where
-    /// it is one; an emulated device on all threads of the current pool. The host prefers some kernels.
-    pub(crate) fn plan(
-        &self,
-        threads: NonZeroUsize,
-        mode: Mode,
-        prefer: impl Fn(&'static Kernel) -> bool,
-    ) -> Result<Planned<'_>> {
+    /// Decides who multiplies and how: on the host. An emulated device works on all threads of the current rayon pool. The
+    /// host prefers some kernels.
+    pub(crate) fn plan(&self, par: &Par, mode: Mode, prefer: impl Fn(&'static Kernel) -> bool) -> Result<Planned<'_>> {
         match &self.kind {
             Kind::Host(gemm) => {
-                let par = if threads.get() == 1 {
-                    Par::Seq
-                } else {
-                    Par::Rayon(threads)
-                };
-                Ok(Planned::Host(Box::new(gemm.plan(mode)?.par(par).prefer(prefer))))
+                let plan = gemm.plan(mode)?.par(par.clone()).prefer(prefer);
+                Ok(Planned::Host(Box::new(plan)))
             }
             Kind::Emulated(backend, prepared) => Ok(Planned::Emulated(backend.as_ref(), prepared, mode)),
         }
     }
 
-    /// `Y = epilogue(X · Wᵀ)`, planned for this one product.
+    /// `Y = epilogue(X · Wᵀ)`, planned for this one product, on so many threads of the current rayon pool.
     pub(crate) fn run(
         &self,
         workspace: &mut Workspace,
@@ -84,7 +75,17 @@ impl Device {
         epilogue: &Epilogue<'_>,
         y: MatMut<'_, f32>,
     ) -> Result<Report> {
-        self.plan(threads, mode, |_| true)?.run(workspace, x, epilogue, y)
+        self.plan(&rayon(threads), mode, |_| true)?
+            .run(workspace, x, epilogue, y)
+    }
+}
+
+/// So many threads of the current rayon pool, or the calling thread where it is one.
+pub(crate) fn rayon(threads: NonZeroUsize) -> Par {
+    if threads.get() == 1 {
+        Par::Seq
+    } else {
+        Par::Rayon(threads)
     }
 }
 

@@ -1,138 +1,47 @@
 //! Who does the work: the calling thread, rayon's pool, or a pool of the caller's.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "std")]
+use crate::base::threads::Threads;
 use alloc::sync::Arc;
 use core::fmt;
 use core::num::NonZeroUsize;
 
 /// A thread pool of the caller's.
 ///
-/// A runtime keeps its own threads and hands them to every product as [`Par::Pool`]. Here two threads wait on a condition
-/// variable, and three products of one layer take turns on them. Each product has its plan and its workspace, so from
-/// the second token on nothing is allocated:
+/// A runtime with threads of its own hands them to every product as [`Par::Pool`]; one without takes [`Threads`]. All that
+/// a pool has to do is to run tasks and wait for them:
 ///
 /// ```
-/// use mixgemm::{Epilogue, Host, Mat, Mode, Par, Plan, Pool, QuantMatrix, Scheme, Workspace};
+/// use mixgemm::{Host, Mat, Mode, Par, Pool, QuantMatrix, Scheme};
 /// use std::num::NonZeroUsize;
-/// use std::panic::{AssertUnwindSafe, catch_unwind};
-/// use std::sync::{Arc, Condvar, Mutex};
-/// use std::thread::{JoinHandle, spawn};
+/// use std::sync::Arc;
 ///
-/// type Task = &'static (dyn Fn(usize) + Sync);
+/// /// Starts a thread for every task.
+/// struct Starts(NonZeroUsize);
 ///
-/// /// What the threads are to do: tasks `next..last` of `task`.
-/// #[derive(Default)]
-/// struct Work {
-///     task: Option<Task>,
-///     next: usize,
-///     last: usize,
-///     running: usize,
-///     panicked: bool,
-///     stop: bool,
-/// }
-///
-/// #[derive(Default)]
-/// struct Shared {
-///     /// Held for the whole of a call: one call at a time.
-///     turn: Mutex<()>,
-///     work: Mutex<Work>,
-///     changed: Condvar,
-/// }
-///
-/// struct Threads {
-///     shared: Arc<Shared>,
-///     threads: Vec<JoinHandle<()>>,
-/// }
-///
-/// impl Threads {
-///     fn new(count: NonZeroUsize) -> Self {
-///         let shared = Arc::<Shared>::default();
-///         let start = |_| {
-///             let shared = shared.clone();
-///             spawn(move || wait_for_work(&shared))
-///         };
-///         Self { threads: (0..count.get()).map(start).collect(), shared }
-///     }
-/// }
-///
-/// fn wait_for_work(shared: &Shared) {
-///     let mut work = shared.work.lock().unwrap();
-///     while !work.stop {
-///         let Some(task) = work.task.filter(|_| work.next < work.last) else {
-///             work = shared.changed.wait(work).unwrap();
-///             continue;
-///         };
-///         let i = work.next;
-///         work.next += 1;
-///         work.running += 1;
-///         drop(work);
-///         let result = catch_unwind(AssertUnwindSafe(|| task(i)));
-///         work = shared.work.lock().unwrap();
-///         work.running -= 1;
-///         work.panicked |= result.is_err();
-///         shared.changed.notify_all();
-///     }
-/// }
-///
-/// impl Pool for Threads {
+/// impl Pool for Starts {
 ///     fn threads(&self) -> NonZeroUsize {
-///         NonZeroUsize::new(self.threads.len()).unwrap()
+///         self.0
 ///     }
 ///
 ///     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-///         // A panic below leaves nothing half done, so a poisoned turn is as good as any.
-///         let _turn = self.shared.turn.lock().unwrap_or_else(|e| e.into_inner());
-///         // SAFETY: the reference must not be used after this call. No thread takes a task once `next` is `last`, and
-///         // this call returns only then and when no task runs any more, whether one of them panicked or not.
-///         let task = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Task>(task) };
-///         let mut work = self.shared.work.lock().unwrap();
-///         (work.task, work.next, work.last) = (Some(task), 0, tasks);
-///         self.shared.changed.notify_all();
-///         while work.next < work.last || work.running > 0 {
-///             work = self.shared.changed.wait(work).unwrap();
-///         }
-///         work.task = None;
-///         let panicked = std::mem::take(&mut work.panicked);
-///         drop(work);
-///         assert!(!panicked, "a task panicked");
+///         std::thread::scope(|s| (0..tasks).for_each(|i| drop(s.spawn(move || task(i)))));
 ///     }
 /// }
 ///
-/// impl Drop for Threads {
-///     fn drop(&mut self) {
-///         self.shared.work.lock().unwrap().stop = true;
-///         self.shared.changed.notify_all();
-///         self.threads.drain(..).for_each(|thread| thread.join().unwrap());
-///     }
-/// }
-///
-/// struct Product {
-///     plan: Plan,
-///     workspace: Workspace,
-///     y: Mat<f32>,
-/// }
-///
-/// # let weights = |seed: usize| Mat::from_fn(64, 128, |n, k| ((n * k + seed) % 17) as f32 - 8.0);
-/// let par = Par::Pool(Arc::new(Threads::new(NonZeroUsize::new(2).unwrap())));
-/// let host = Host::new().par(par); // Every plan below works on these threads.
-/// let product = |weights: &Mat<f32>| -> mixgemm::Result<Product> {
-///     let gemm = host.prepare(&QuantMatrix::quantize(weights.view(), Scheme::int(4).group(64))?)?;
-///     Ok(Product { plan: gemm.plan(Mode::A8)?, workspace: Workspace::new(), y: Mat::zeros(1, 64) })
-/// };
-/// let mut qkv = [product(&weights(1))?, product(&weights(2))?, product(&weights(3))?];
-/// for token in 0..3 {
-///     let x = Mat::from_fn(1, 128, |_, k| (k + token) as f32 * 0.01);
-///     for Product { plan, workspace, y } in &mut qkv {
-///         plan.run(workspace, x.view().into(), &Epilogue::new(), y.view_mut().into())?;
-///     }
-/// }
-/// # let mut alone = Mat::zeros(1, 64);
-/// # let x = Mat::from_fn(1, 128, |_, k| (k + 2) as f32 * 0.01);
-/// # let plan = qkv[2].plan.clone().par(Par::Seq);
-/// # plan.run(&mut Workspace::new(), x.view().into(), &Epilogue::new(), alone.view_mut().into())?;
-/// # assert_eq!(alone, qkv[2].y);
+/// let host = Host::new().par(Par::Pool(Arc::new(Starts(NonZeroUsize::new(2).unwrap()))));
+/// let w = QuantMatrix::quantize(Mat::from_fn(64, 128, |n, k| ((n * k) % 17) as f32).view(), Scheme::int(4).group(64))?;
+/// let (x, mut y) = (Mat::from_fn(1, 128, |_, k| k as f32 * 0.01), Mat::<f32>::zeros(1, 64));
+/// host.prepare(&w)?.run(x.view(), Mode::A8, y.view_mut())?;
+/// # let mut alone = Mat::<f32>::zeros(1, 64);
+/// # Host::new().prepare(&w)?.run(x.view(), Mode::A8, alone.view_mut())?;
+/// # assert_eq!(alone, y);
 /// # Ok::<(), mixgemm::Error>(())
 /// ```
+///
+/// Threads that live on need more: a task is borrowed for the time of the call, so `run` must not return, nor unwind,
+/// while any thread may still use it.
 pub trait Pool: Send + Sync {
     /// How many tasks to start: the threads that can run at once. Read once per product.
     fn threads(&self) -> NonZeroUsize;
@@ -143,6 +52,17 @@ pub trait Pool: Send + Sync {
     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync));
 }
 
+#[cfg(feature = "std")]
+impl Pool for Threads {
+    fn threads(&self) -> NonZeroUsize {
+        self.threads()
+    }
+
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        self.run(tasks, task);
+    }
+}
+
 /// Who does the work. Results never depend on it.
 ///
 /// A backend has a default ([`Host::par`](crate::Host::par)), a plan may differ ([`Plan::par`](crate::Plan::par)):
@@ -151,7 +71,8 @@ pub trait Pool: Send + Sync {
 /// |---|---|---|
 /// | [`Par::Seq`] | the caller's | products side by side, one per thread of the caller's, each with its [`Workspace`] |
 /// | `Par::Rayon` | the current rayon pool's | programs that use rayon already |
-/// | [`Par::Pool`] | whatever the [`Pool`] starts | runtimes with threads of their own |
+/// | [`Par::Pool`] | those of [`Threads`](crate::Threads) | decode loops: these threads wait a little before they sleep |
+/// | | whatever the [`Pool`] starts | runtimes with threads of their own |
 ///
 /// ```
 /// use mixgemm::{Epilogue, Host, Mat, Mode, Par, QuantMatrix, Scheme, Workspace};

@@ -41,6 +41,21 @@ fn patterns_choose_kernels_where_they_fit() {
     assert_eq!(names(&low), ["direct-a8.w4.i32-1x32c8g-scalar"]);
 }
 
+/// Rows of several threads say whose they are, and rows of one have none.
+#[test]
+fn pools_are_chosen_and_named() {
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+        return; // More threads than the machine has are refused.
+    }
+    let b = Bench::new();
+    for (option, pool) in [("", "own"), ("--pool own", "own"), ("--pool rayon", "rayon")] {
+        let found = json(&b, &format!("{SMALL} --m 1 --mode a8 --threads 1,2 {option}"));
+        assert_eq!(found["rows"][0]["pool"], Value::Null);
+        assert_eq!(found["rows"][1]["pool"], pool);
+    }
+    b.refused(&format!("{SMALL} --pool other"), "--pool", "other");
+}
+
 #[test]
 fn patterns_without_kernels_are_refused_with_near_names() {
     let b = Bench::new();

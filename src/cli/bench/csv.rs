@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// Fields of a row and their heads.
-const ROW: [(&str, &str); 23] = [
+const ROW: [(&str, &str); 24] = [
     ("layer", "layer"),
     ("layer_count", "matrices of the layer"),
     ("n", "N"),
@@ -18,6 +18,7 @@ const ROW: [(&str, &str); 23] = [
     ("m", "M"),
     ("mode", "mode"),
     ("threads", "threads"),
+    ("pool", "pool"),
     ("backend", "backend"),
     ("isa", "tier"),
     ("kernel", "kernel"),

@@ -9,7 +9,7 @@ mod roofline;
 mod rounds;
 mod workload;
 
-use crate::cli::arguments::{self, BackendName, ModeName};
+use crate::cli::arguments::{self, BackendName, ModeName, PoolName};
 use crate::cli::destination::Destination;
 use crate::cli::device;
 use crate::cli::machine::{self, Machine};
@@ -69,6 +69,9 @@ pub(crate) struct Args {
     /// Numbers of threads
     #[arg(long, value_name = "T", value_delimiter = ',', default_value = "1", value_parser = arguments::threads)]
     threads: Vec<NonZeroUsize>,
+    /// Whose threads work, where it is more than one
+    #[arg(long, value_enum, default_value = "own")]
+    pool: PoolName,
     /// Instruction-set tier of the host and of the peaks
     #[arg(long, default_value = "auto", value_parser = arguments::isa_names())]
     isa: String,
@@ -117,7 +120,7 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
     let progress = Progress::new(cases.len() * (rounds + 1));
     let (mut rows, mut copies) = args.prepare(cases, isa, BEYOND_CACHE.max(2 * cache), &progress)?;
     let mut buffer = AlignedBuf::zeroed(ROOF_BUFFER)?;
-    let mut bench = Bench::new(isa, DramRoof::new(&mut buffer), &args.threads, patterns)?;
+    let mut bench = Bench::new(isa, DramRoof::new(&mut buffer), (&args.threads, args.pool), patterns)?;
     for row in &mut rows {
         progress.step(format!("checking {}", describe(&row.case)));
         let checked = bench.check(row, &copies[row.weights]);
@@ -132,7 +135,8 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
     }
     drop(progress);
     let tier = if emulated { "emulated" } else { isa.name() };
-    let findings = Findings::new(machine, tier, (&rows, &copies), &layers, args.model);
+    let pool = arguments::spelled(args.pool);
+    let findings = Findings::new(machine, (tier, &pool), (&rows, &copies), &layers, args.model);
     if let Some(file) = csv {
         let text = csv::text(&findings)?;
         file.write(|out| out.write_all(text.as_bytes()))?;

@@ -61,6 +61,9 @@ pub(super) struct Figures {
     pub(super) group: usize,
     pub(super) asym: bool,
     pub(super) threads: usize,
+    /// Whose threads work; none where the calling thread does alone, or a device is emulated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pool: Option<String>,
     pub(super) seconds: f64,
     pub(super) gops: f64,
     pub(super) peak_gops: f64,
@@ -81,7 +84,7 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    fn new(row: &Row, copies: &Copies, isa: &'static str, layer: &Layer) -> Self {
+    fn new(row: &Row, copies: &Copies, (isa, pool): (&'static str, &str), layer: &Layer) -> Self {
         let over_rounds = |f: &dyn Fn(&Sample) -> f64| median(row.samples.iter().map(f).collect());
         let (case, bytes, device) = (row.case, copies.source_bytes, &copies.all[0]);
         let operations = operations(case.m, case.n, case.k);
@@ -99,6 +102,7 @@ impl Figures {
             group: case.scheme.group_length(case.k),
             asym: case.scheme.zero != ZeroPoint::Symmetric,
             threads: case.threads.get(),
+            pool: (case.threads.get() > 1 && !device.emulated).then(|| pool.into()),
             seconds,
             gops: operations / seconds / 1e9,
             peak_gops: over_rounds(&|s| s.integer_peak) / 1e9,
@@ -126,12 +130,12 @@ const LEGEND: &str = "
 impl Findings {
     pub(super) fn new(
         machine: Machine,
-        isa: &'static str,
+        names: (&'static str, &str),
         (rows, copies): (&[Row], &[Copies]),
         layers: &[Layer],
         model: Option<Model>,
     ) -> Self {
-        let figures = |row: &Row| Figures::new(row, &copies[row.weights], isa, &layers[row.case.layer]);
+        let figures = |row: &Row| Figures::new(row, &copies[row.weights], names, &layers[row.case.layer]);
         let figures: Vec<Figures> = rows.iter().map(figures).collect();
         Self {
             machine,
@@ -195,6 +199,9 @@ impl Findings {
                 roof.f32_gflops,
                 roof.dram_gbps,
             )?;
+        }
+        if let Some(pool) = self.rows.iter().find_map(|f| f.pool.as_ref()) {
+            writeln!(out, "Several threads are those of the pool `{pool}`.")?;
         }
         if copies.iter().any(|c| c.all[0].emulated) {
             writeln!(out, "Times of an emulated backend are those of the emulation.")?;
@@ -290,6 +297,7 @@ mod tests {
             group: 1,
             asym: false,
             threads: 1,
+            pool: None,
             seconds,
             gops: 1.0,
             peak_gops: 1.0,

@@ -3,13 +3,15 @@
 
 use super::pattern::Patterns;
 use super::workload::{Copies, Input, is_decode};
-use crate::cli::arguments;
+use crate::cli::arguments::{self, PoolName};
+use crate::cli::device;
 use crate::cli::measure;
 use mixgemm::simd::roof::{self, DramRoof};
-use mixgemm::{Epilogue, Isa, Mat, Mode, Scheme, Workspace};
+use mixgemm::{Epilogue, Isa, Mat, Mode, Par, Scheme, Threads, Workspace};
 use rayon::ThreadPool;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One product to be timed.
@@ -51,11 +53,18 @@ const PEAK: Duration = Duration::from_millis(12);
 /// Length of a slice of calls.
 const SLICE: Duration = Duration::from_millis(50);
 
+/// So many threads: who works on the host, and where calls are made.
+struct Crew {
+    par: Par,
+    /// For emulated devices, and for the host where it works on rayon's threads.
+    rayon: ThreadPool,
+}
+
 /// The thread pools and roofs that the rows share.
 pub(super) struct Bench<'a> {
     isa: Isa,
     dram: DramRoof<'a>,
-    pools: BTreeMap<NonZeroUsize, ThreadPool>,
+    crews: BTreeMap<NonZeroUsize, Crew>,
     patterns: Patterns,
     workspace: Workspace,
 }
@@ -64,17 +73,22 @@ impl<'a> Bench<'a> {
     pub(super) fn new(
         isa: Isa,
         dram: DramRoof<'a>,
-        threads: &[NonZeroUsize],
+        (threads, pool): (&[NonZeroUsize], PoolName),
         patterns: Patterns,
     ) -> anyhow::Result<Self> {
-        let mut pools = BTreeMap::new();
+        let mut crews = BTreeMap::new();
         for &threads in threads {
-            pools.insert(threads, arguments::pool(threads)?);
+            let par = match pool {
+                PoolName::Own if threads.get() > 1 => Par::Pool(Arc::new(Threads::new(threads))),
+                _ => device::rayon(threads),
+            };
+            let rayon = arguments::pool(threads)?;
+            crews.insert(threads, Crew { par, rayon });
         }
         Ok(Self {
             isa,
             dram,
-            pools,
+            crews,
             patterns,
             workspace: Workspace::new(),
         })
@@ -84,7 +98,8 @@ impl<'a> Bench<'a> {
     pub(super) fn check(&mut self, row: &mut Row, copies: &Copies) -> anyhow::Result<()> {
         let case = row.case;
         let last = if is_decode(case.m) { copies.all.len() - 1 } else { 0 };
-        let plans = copies.plans(&case, &self.patterns)?;
+        let crew = &self.crews[&case.threads];
+        let plans = copies.plans(&case, &crew.par, &self.patterns)?;
         for which in [0, last] {
             let device = &copies.all[which];
             // Emulation is slow, and its rows do not depend on each other.
@@ -93,7 +108,7 @@ impl<'a> Bench<'a> {
             let mut y = Mat::<f32>::zeros(m, case.n);
             let workspace = &mut self.workspace;
             let call = || plans[which].run(workspace, x, &Epilogue::new(), y.view_mut());
-            row.kernel = on(&self.pools, case.threads, device.emulated, call)?.kernel;
+            row.kernel = crew.call(device.emulated, call)?.kernel;
             copies.check(which, case.scheme, x, case.mode, &y)?;
         }
         Ok(())
@@ -102,12 +117,13 @@ impl<'a> Bench<'a> {
     /// Samples the roofs and then the row.
     pub(super) fn sample(&mut self, row: &mut Row, copies: &mut Copies) -> mixgemm::Result<()> {
         let (case, emulated) = (row.case, copies.all[0].emulated);
-        let (plans, mut which) = (copies.plans(&case, &self.patterns)?, copies.last);
+        let crew = &self.crews[&case.threads];
+        let (plans, mut which) = (copies.plans(&case, &crew.par, &self.patterns)?, copies.last);
         let dram = self.dram.sample(case.threads.get());
         let integer_peak = roof::integer_peak(self.isa, case.threads.get(), PEAK);
         let f32_peak = roof::f32_peak(self.isa, case.threads.get(), PEAK);
         let workspace = &mut self.workspace;
-        let seconds = on(&self.pools, case.threads, emulated, || {
+        let seconds = crew.call(emulated, || {
             // The first call of a slice is not counted: the roofs have just emptied the caches and left threads asleep.
             measure::slice(if emulated { Duration::ZERO } else { SLICE }, || {
                 which = if is_decode(case.m) { copies.after(which) } else { 0 };
@@ -130,15 +146,13 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Runs `work` where calls with this many threads belong: in their pool, or on this thread where the host needs one.
-fn on<R: Send>(
-    pools: &BTreeMap<NonZeroUsize, ThreadPool>,
-    threads: NonZeroUsize,
-    emulated: bool,
-    work: impl FnOnce() -> R + Send,
-) -> R {
-    match pools.get(&threads) {
-        Some(pool) if threads.get() > 1 || emulated => pool.install(work),
-        _ => work(),
+impl Crew {
+    /// Runs `work` where calls belong: in rayon's pool, or on this thread where the host needs none.
+    fn call<R: Send>(&self, emulated: bool, work: impl FnOnce() -> R + Send) -> R {
+        match self.par {
+            Par::Rayon(_) => self.rayon.install(work),
+            _ if emulated => self.rayon.install(work),
+            _ => work(),
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::cli::arguments::ModeName;
 use crate::cli::device::{Device, Planned};
 use crate::cli::progress::Progress;
 use crate::cli::table;
-use mixgemm::{Activations, Epilogue, Floats, Group, Isa, Mat, Mode, QuantMatrix, Scheme};
+use mixgemm::{Activations, Epilogue, Floats, Group, Isa, Mat, Mode, Par, QuantMatrix, Scheme};
 use mixgemm::{ZeroPoint, Zeros, f16, reference};
 use rayon::prelude::*;
 
@@ -176,12 +176,9 @@ impl Copies {
     }
 
     /// Plans for all copies.
-    pub(super) fn plans(&self, case: &Case, patterns: &Patterns) -> mixgemm::Result<Vec<Planned<'_>>> {
+    pub(super) fn plans(&self, case: &Case, par: &Par, patterns: &Patterns) -> mixgemm::Result<Vec<Planned<'_>>> {
         let prefer = |kernel| patterns.prefer(kernel);
-        let plans = self
-            .all
-            .iter()
-            .map(|device| device.plan(case.threads, case.mode, prefer));
+        let plans = self.all.iter().map(|device| device.plan(par, case.mode, prefer));
         plans.collect()
     }
 
