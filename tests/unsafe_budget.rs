@@ -7,7 +7,7 @@ use source::{Source, all, code_only, line, words};
 
 /// Uses of the keyword `unsafe` (blocks, functions, impls, attributes) in each file of `src/` that has any.
 const BUDGET: &[(&str, usize)] = &[
-    ("base/buffer.rs", 1),
+    ("base/buffer.rs", 4),
     ("base/disjoint.rs", 6),
     ("base/faer.rs", 3),
     ("base/ndarray.rs", 3),

@@ -4,14 +4,19 @@
 //! (`transparent_hugepage` in `madvise` mode), a buffer has to ask, and before its first page is touched.
 #![allow(
     unsafe_code,
-    reason = "asking the system for huge pages is a call through the C interface"
+    reason = "asking the system for huge pages is a call through the C interface; pages are touched by who fills them"
 )]
 
+use crate::base::disjoint::Claims;
 use crate::base::error::{Error, Result};
 use aligned_vec::{AVec, RuntimeAlign};
 use alloc::format;
+use alloc::vec::Vec;
 use core::fmt;
+use core::mem::MaybeUninit;
 use core::ops::{Deref, DerefMut};
+use core::slice;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// One cache line, and the widest vector.
 const LINE: usize = 64;
@@ -51,6 +56,56 @@ impl AlignedBuf {
         Ok(Self { bytes })
     }
 
+    /// A buffer of `(parts, bytes each)`, zero at first: `fill` gets the number and the bytes of every part once. `run` calls
+    /// its task on as many threads as shall share the work; it is given the number of parts. The thread that fills a part
+    /// is the first to touch it.
+    ///
+    /// ```
+    /// use mixgemm::base::buffer::AlignedBuf;
+    /// let b = AlignedBuf::in_parts((3, 2), &|_, task| task(0), &|i, part| part[0] = i as u8)?;
+    /// assert_eq!(b[..], [0, 0, 1, 0, 2, 0]);
+    /// # Ok::<(), mixgemm::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Memory`] when the allocator has no such buffer.
+    ///
+    /// # Panics
+    /// When `fill` panicked on another thread and `run` did not pass it on.
+    pub fn in_parts(
+        (parts, bytes_each): (usize, usize),
+        run: &dyn Fn(usize, &Task<'_>),
+        fill: &(dyn Fn(usize, &mut [u8]) + Sync),
+    ) -> Result<Self> {
+        let len = parts.saturating_mul(bytes_each);
+        let mut bytes = reserve(len)?;
+        // SAFETY: the slice must be allocated, and of elements that need not be initialised. `reserve` has made room for
+        // `len` bytes, and `MaybeUninit` needs none. Under the address sanitiser the fuzz target `pack_roundtrip` would
+        // notice a longer one.
+        let room = unsafe { slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<MaybeUninit<u8>>(), len) };
+        let mut unfilled: Vec<_> = room.chunks_exact_mut(bytes_each.max(1)).collect();
+        let (claims, filled) = (Claims::new(&mut unfilled), AtomicUsize::new(0));
+        let work = |_| {
+            while let Some((i, part)) = claims.next() {
+                part.fill(MaybeUninit::new(0));
+                // SAFETY: the elements must be initialised, and nobody else may reach them. They have just been set to
+                // zero, and the part was claimed by this thread and is borrowed from there.
+                // `parts_are_zeroed_and_filled_once` would notice bytes that were left out.
+                fill(i, unsafe {
+                    slice::from_raw_parts_mut(part.as_mut_ptr().cast(), part.len())
+                });
+                filled.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        run(parts, &work);
+        work(0); // Whatever was left undone.
+        assert!(bytes_each == 0 || filled.into_inner() == parts, "a part was not filled");
+        // SAFETY: `len` elements must fit and be initialised. `reserve` has made room for them, and all parts, which are
+        // all of them, were counted after they had been set. `parts_are_zeroed_and_filled_once` would notice others.
+        unsafe { bytes.set_len(len) };
+        Ok(Self { bytes })
+    }
+
     /// Number of bytes.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -63,6 +118,9 @@ impl AlignedBuf {
         self.bytes.is_empty()
     }
 }
+
+/// What every thread does: it claims parts of the work until none is left.
+pub type Task<'a> = dyn Fn(usize) + Sync + 'a;
 
 static ZEROS: [u8; 4096] = [0; 4096];
 
@@ -190,6 +248,43 @@ mod tests {
             }
         }
         assert!(seen > 0, "the buffer is in the list");
+    }
+
+    #[test]
+    fn parts_are_zeroed_and_filled_once() {
+        for (parts, bytes) in [(0, 5), (5, 0), (1, 1), (7, 100), (3, LARGE / 2)] {
+            let threads = |_: usize, task: &Task<'_>| {
+                std::thread::scope(|s| {
+                    s.spawn(|| task(0));
+                    task(1);
+                });
+            };
+            // The second pool does nothing, and all is left to the caller.
+            for run in [&threads as &dyn Fn(usize, &Task<'_>), &|_, _| {}] {
+                let b = AlignedBuf::in_parts((parts, bytes), run, &|i, part| {
+                    assert!(part.iter().all(|&x| x == 0));
+                    if let Some(last) = part.last_mut() {
+                        *last += 1 + i as u8;
+                    }
+                });
+                let b = b.unwrap();
+                assert_eq!(b.len(), parts * bytes);
+                for (i, part) in b.chunks_exact(bytes.max(1)).enumerate() {
+                    assert!(part[..bytes - 1].iter().all(|&x| x == 0));
+                    assert_eq!(part[bytes - 1], 1 + i as u8, "part {i} of {parts}");
+                }
+            }
+        }
+    }
+
+    /// A pool that swallows the panic of a task does not pass bytes off as filled that were not.
+    #[test]
+    #[should_panic(expected = "a part was not filled")]
+    fn parts_that_were_not_filled_are_noticed() {
+        let swallows = |_: usize, task: &Task<'_>| {
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task(0)));
+        };
+        let _ = AlignedBuf::in_parts((3, 8), &swallows, &|i, _| assert!(i != 1));
     }
 
     #[test]

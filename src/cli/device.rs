@@ -28,10 +28,20 @@ enum Kind {
 }
 
 impl Device {
-    /// This CPU: its fastest allowed tier or the given one.
+    /// This CPU: its fastest allowed tier or the given one. Weights are packed on this thread.
     pub(crate) fn host(w: &QuantMatrix, isa: Option<Isa>) -> Result<Self> {
+        Self::host_with(w, isa, Par::Seq, &|_, _| {})
+    }
+
+    /// As [`Device::host`], with weights packed by `par`; `progress` is told how much is done of all.
+    pub(crate) fn host_with(
+        w: &QuantMatrix,
+        isa: Option<Isa>,
+        par: Par,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Self> {
         let host = isa.map_or_else(|| Ok(Host::new()), |isa| Host::new().isa(isa))?;
-        let gemm = host.prepare(w)?;
+        let gemm = host.par(par).prepare_with(w, progress)?;
         Ok(Self {
             name: "host",
             emulated: false,

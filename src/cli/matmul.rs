@@ -270,7 +270,10 @@ fn multiply(args: &Args, destination: &Destination, threads: NonZeroUsize) -> Re
     progress.step("preparing");
     let isa = args.isa.parse::<Isa>().ok();
     let device = match args.backend {
-        BackendName::Host => Device::host(&w, isa),
+        BackendName::Host => {
+            let progress = |done, all| progress.part("preparing", done, all);
+            Device::host_with(&w, isa, device::rayon(threads), &progress)
+        }
         BackendName::Mixpe => Device::mixpe(&w, mode),
     }
     .map_err(option)?;

@@ -44,6 +44,11 @@ impl Progress {
         self.bar.inc(1);
     }
 
+    /// So much of this step is done.
+    pub(crate) fn part(&self, what: &str, done: usize, all: usize) {
+        self.bar.set_message(format!("{what}: {} %", 100 * done / all.max(1)));
+    }
+
     /// The work has this many steps more.
     pub(crate) fn more(&self, steps: usize) {
         self.bar.inc_length(steps as u64);

@@ -11,6 +11,7 @@ pub mod width;
 pub mod workspace;
 
 use crate::backend::{Backend, Capabilities, GroupSums, Report};
+use crate::base::buffer::Task;
 use crate::base::error::{Error, Result};
 use crate::base::view::MatMut;
 use crate::epilogue::{Epilogue, Output};
@@ -103,21 +104,58 @@ impl Host {
         Backend::prepare(self, weights)
     }
 
+    /// As [`Host::prepare`]. `progress` is told how many parts of the work are done, and how many there are: from 1 to
+    /// all of them, in about this order, from any of the threads.
+    ///
+    /// ```
+    /// use mixgemm::{Host, Mat, QuantMatrix, Scheme};
+    /// let w = QuantMatrix::quantize(Mat::from_fn(300, 32, |n, k| (n * k % 7) as f32).view(), Scheme::int(4))?;
+    /// Host::new().prepare_with(&w, &|done, all| eprintln!("{} %", 100 * done / all))?;
+    /// # Ok::<(), mixgemm::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Backend::prepare`].
+    pub fn prepare_with(&self, weights: &QuantMatrix, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Gemm> {
+        let layout = self.layout(weights.scheme().bits)?;
+        self.pack(weights, layout, progress)
+    }
+
     /// Packs weights in a layout of the caller's choice, for kernels other than this CPU's own.
     ///
     /// # Errors
     /// As [`PackedWeights::pack`].
     pub fn prepare_as(&self, weights: &QuantMatrix, layout: PanelLayout) -> Result<Gemm> {
-        let isa = self.isa.clone()?;
+        self.pack(weights, layout, &|_, _| {})
+    }
+
+    fn pack(
+        &self,
+        weights: &QuantMatrix,
+        layout: PanelLayout,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Gemm> {
+        self.isa.clone()?;
+        let run = |tasks, task: &Task<'_>| self.par.team().run(tasks, task);
+        self.gemm(PackedWeights::pack_on(weights, layout, &run, progress)?)
+    }
+
+    /// Packed weights with everything that this host adds to them.
+    fn gemm(&self, weights: PackedWeights) -> Result<Gemm> {
         Ok(Gemm {
-            weights: Arc::new(PackedWeights::pack_on(weights, layout, &|tasks, task| {
-                self.par.team().run(tasks, task);
-            })?),
-            isa,
+            weights: Arc::new(weights),
+            isa: self.isa.clone()?,
             choice: self.choice,
             par: self.par.clone(),
             workspaces: self.workspaces.clone(),
         })
+    }
+
+    /// How this host packs codes of so many bits.
+    fn layout(&self, bits: u8) -> Result<PanelLayout> {
+        let isa = self.isa.clone()?;
+        let expected = || format!("a width with kernels on {isa}");
+        catalogue::layout(isa, bits).ok_or_else(|| Error::unsupported("bits", expected(), format!("{bits}")))
     }
 }
 
@@ -141,11 +179,7 @@ impl Backend for Host {
     }
 
     fn prepare(&self, weights: &QuantMatrix) -> Result<Gemm> {
-        let isa = self.isa.clone()?;
-        let bits = weights.scheme().bits;
-        let layout = catalogue::layout(isa, bits)
-            .ok_or_else(|| Error::unsupported("bits", format!("a width with kernels on {isa}"), format!("{bits}")))?;
-        self.prepare_as(weights, layout)
+        self.prepare_with(weights, &|_, _| {})
     }
 
     fn run(&self, w: &Gemm, x: Activations<'_>, mode: Mode, e: &Epilogue<'_>, y: Output<'_>) -> Result<Report> {

@@ -4,4 +4,5 @@
 
 pub mod activations;
 pub mod layout;
+mod panel;
 pub mod weights;

@@ -1,15 +1,15 @@
 //! Weights in panels: packing, and reading single weights back.
 #![forbid(unsafe_code)]
 
-use crate::base::buffer::AlignedBuf;
-use crate::base::disjoint::Claims;
+use crate::base::buffer::{AlignedBuf, Task};
 use crate::base::error::{Error, Result};
 use crate::pack::layout::{PANEL_VECTORS, PanelLayout, WeightLayout, ZeroLayout, digits, unit};
-use crate::quant::matrix::{Floats, QuantMatrix, Zeros, split_float_zero};
+use crate::pack::panel::write_panel;
+use crate::quant::matrix::{QuantMatrix, Zeros, split_float_zero};
 use crate::quant::scheme::{ScaleType, Scheme};
 use alloc::format;
-use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use half::{bf16, f16};
 
 /// Packed weights; the source may be dropped.
@@ -22,9 +22,6 @@ pub struct PackedWeights {
     bytes: AlignedBuf,
 }
 
-/// What every thread does: it claims parts of the work until none is left.
-pub type Task<'a> = dyn Fn(usize) + Sync + 'a;
-
 /// Where one column lies.
 struct Place {
     /// First byte of its panel.
@@ -36,16 +33,6 @@ struct Place {
 }
 
 impl Place {
-    /// The place of a column in the bytes of its panel alone.
-    fn in_panel(layout: &WeightLayout, column: usize) -> Self {
-        let c = column % layout.panel.nr();
-        Self {
-            panel: 0,
-            vector: c / layout.panel.lanes,
-            lane: c % layout.panel.lanes,
-        }
-    }
-
     /// Offset of the scale of group `g`.
     fn scale(&self, layout: &WeightLayout, g: usize) -> usize {
         let record = self.panel + layout.first_record() + g * layout.record_bytes();
@@ -71,76 +58,53 @@ impl PackedWeights {
     /// # Errors
     /// [`Error::Unsupported`] when the layout is for another width; [`Error::Shape`] when the size overflows.
     pub fn pack(weights: &QuantMatrix, panel: PanelLayout) -> Result<Self> {
-        Self::pack_on(weights, panel, &|_, task| task(0))
+        Self::pack_on(weights, panel, &|_, task| task(0), &|_, _| {})
     }
 
     /// As [`PackedWeights::pack`], panel by panel on as many threads as `run` calls its task on: it is given the number of
-    /// panels, the most tasks that are of use.
+    /// panels, the most tasks that are of use. `progress` is told from any of them after each panel how many are done,
+    /// and how many there are.
     ///
     /// # Errors
     /// As [`PackedWeights::pack`].
-    pub fn pack_on(weights: &QuantMatrix, panel: PanelLayout, run: &dyn Fn(usize, &Task<'_>)) -> Result<Self> {
+    pub fn pack_on(
+        weights: &QuantMatrix,
+        panel: PanelLayout,
+        run: &dyn Fn(usize, &Task<'_>),
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Self> {
         let (scheme, n, k) = (*weights.scheme(), weights.n(), weights.k());
         if panel.bits != scheme.bits {
             let expected = format!("{}-bit codes, as the layout holds", panel.bits);
             return Err(Error::unsupported("bits", expected, format!("{}", scheme.bits)));
         }
-        if !(1..=64).contains(&panel.lanes) {
-            return Err(Error::unsupported(
-                "layout",
-                "1 to 64 lanes",
-                format!("{}", panel.lanes),
-            ));
-        }
-        let (group, groups) = (scheme.group_length(k), weights.groups());
-        let last = k - group * groups.saturating_sub(1);
-        let layout = WeightLayout {
-            panel,
-            scale: scheme.scale,
-            zero: zero_layout(weights.zeros()),
-            n,
-            groups,
-            units: group.div_ceil(unit(panel.bits)),
-            last_units: last.div_ceil(unit(panel.bits)),
-        };
-        // Padding at most quadruples a group (unit 32 for a group of 1) and scales add at most 4 bytes a weight.
-        if n.checked_add(panel.nr())
-            .and_then(|n| n.checked_mul(k))
-            .and_then(|x| x.checked_mul(64))
-            .is_none()
-        {
-            return Err(Error::shape(
-                "weights",
-                "a packed size that fits usize",
-                format!("{n} x {k}"),
-            ));
-        }
-        let mut bytes = AlignedBuf::zeroed(layout.bytes())?;
-        let mut panels: Vec<&mut [u8]> = bytes.chunks_exact_mut(layout.panel_bytes().max(1)).collect();
-        let claims = Claims::new(&mut panels);
-        run(layout.panels(), &|_| {
-            while let Some((p, bytes)) = claims.next() {
-                for column in p * panel.nr()..((p + 1) * panel.nr()).min(n) {
-                    for g in 0..groups {
-                        write_group(weights, &layout, bytes, (column, g));
-                    }
-                }
-            }
-        });
-        drop(panels);
-        Ok(Self {
+        let layout = layout_of(&scheme, (n, k), panel, zero_layout(weights.zeros()))?;
+        let done = AtomicUsize::new(0);
+        let bytes = AlignedBuf::in_parts((layout.panels(), layout.panel_bytes()), run, &|p, bytes| {
+            write_panel(weights, &layout, p, bytes);
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, layout.panels());
+        })?;
+        Ok(Self::from_bytes(layout, scheme, k, bytes))
+    }
+
+    /// Weights whose panels are there.
+    pub(super) fn from_bytes(layout: WeightLayout, scheme: Scheme, k: usize, bytes: AlignedBuf) -> Self {
+        Self {
             layout,
             scheme,
             k,
-            group,
+            group: scheme.group_length(k),
             bytes,
-        })
+        }
     }
 
     fn place(&self, column: usize) -> Place {
-        let mut place = Place::in_panel(&self.layout, column);
-        place.panel = column / self.layout.panel.nr() * self.layout.panel_bytes();
-        place
+        let (layout, c) = (&self.layout, column % self.layout.panel.nr());
+        Place {
+            panel: column / layout.panel.nr() * layout.panel_bytes(),
+            vector: c / layout.panel.lanes,
+            lane: c % layout.panel.lanes,
+        }
     }
 
     /// The code of output channel `n`, input channel `k`.
@@ -254,53 +218,46 @@ impl PackedWeights {
     }
 }
 
+/// The layout of weights of a scheme, N × K.
+pub(super) fn layout_of(
+    scheme: &Scheme,
+    (n, k): (usize, usize),
+    panel: PanelLayout,
+    zero: ZeroLayout,
+) -> Result<WeightLayout> {
+    if !(1..=64).contains(&panel.lanes) {
+        return Err(Error::unsupported(
+            "layout",
+            "1 to 64 lanes",
+            format!("{}", panel.lanes),
+        ));
+    }
+    // Padding at most quadruples a group (unit 32 for a group of 1) and scales add at most 4 bytes a weight.
+    if n.checked_add(panel.nr())
+        .and_then(|n| n.checked_mul(k))
+        .and_then(|x| x.checked_mul(64))
+        .is_none()
+    {
+        return Err(Error::shape(
+            "weights",
+            "a packed size that fits usize",
+            format!("{n} x {k}"),
+        ));
+    }
+    let (group, groups) = (scheme.group_length(k), scheme.groups(k));
+    let last = k - group * groups.saturating_sub(1);
+    Ok(WeightLayout {
+        panel,
+        scale: scheme.scale,
+        zero,
+        n,
+        groups,
+        units: group.div_ceil(unit(panel.bits)),
+        last_units: last.div_ceil(unit(panel.bits)),
+    })
+}
+
 const _: () = assert!(PANEL_VECTORS == 2, "a panel is a pair of vectors");
-
-/// Writes one column's group into the bytes of its panel.
-fn write_group(weights: &QuantMatrix, layout: &WeightLayout, panel: &mut [u8], (column, g): (usize, usize)) {
-    let at = Place::in_panel(layout, column);
-    let single = weights.scales().len() == 1;
-    let index = if single { 0 } else { column * layout.groups + g };
-    write_float(weights.scales(), index, &mut panel[at.scale(layout, g)..]);
-    let (to, lane) = (at.zeros(layout, g), at.lane);
-    match weights.zeros() {
-        Zeros::Symmetric => {}
-        Zeros::Float(z) => write_float(z, index, &mut panel[to + lane * layout.scale.bytes()..]),
-        Zeros::Integer(z) => match layout.zero {
-            ZeroLayout::Nibble => panel[to + lane / 2] |= (z[index] as u8) << (4 * (lane % 2)),
-            ZeroLayout::Byte => panel[to + lane] = z[index] as u8,
-            _ => panel[to + 2 * lane..][..2].copy_from_slice(&z[index].to_le_bytes()),
-        },
-    }
-    let codes = &weights.code_row(column)[weights.group_range(g)];
-    let to = at.codes(layout, g, 0);
-    let stride = PANEL_VECTORS * layout.panel.unit_bytes();
-    for (u, codes) in codes.chunks(unit(layout.panel.bits)).enumerate() {
-        write_unit(codes, layout.panel, &mut panel[to + u * stride..]);
-    }
-}
-
-/// Writes one column's codes of one unit: for every block the four bytes of the column's lane.
-#[inline]
-fn write_unit(codes: &[u8], panel: PanelLayout, to: &mut [u8]) {
-    let (bits, block_bytes) = (panel.bits, panel.block_bytes());
-    let mut quads = [0u32; 8];
-    for (quad, codes) in quads.iter_mut().zip(codes.chunks(4)) {
-        let mut bytes = [0; 4];
-        bytes[..codes.len()].copy_from_slice(codes);
-        *quad = u32::from_le_bytes(bytes);
-    }
-    for d in digits(bits).iter().take_while(|d| d.width > 0) {
-        let (width, mask) = (usize::from(d.width), 0x0101_0101 * ((1u32 << d.width) - 1));
-        for (block, quads) in quads[..unit(bits) / 4].chunks(8 / width).enumerate() {
-            let packed = quads
-                .iter()
-                .rev()
-                .fold(0, |word, quad| word << width | (quad >> d.position) & mask);
-            to[(d.block + block) * block_bytes..][..4].copy_from_slice(&packed.to_le_bytes());
-        }
-    }
-}
 
 fn zero_layout(zeros: &Zeros) -> ZeroLayout {
     match zeros {
@@ -311,14 +268,6 @@ fn zero_layout(zeros: &Zeros) -> ZeroLayout {
             Some(16..=255) => ZeroLayout::Byte,
             Some(_) => ZeroLayout::Word,
         },
-    }
-}
-
-fn write_float(values: &Floats, i: usize, to: &mut [u8]) {
-    match values {
-        Floats::F32(v) => to[..4].copy_from_slice(&v[i].to_le_bytes()),
-        Floats::F16(v) => to[..2].copy_from_slice(&v[i].to_le_bytes()),
-        Floats::Bf16(v) => to[..2].copy_from_slice(&v[i].to_le_bytes()),
     }
 }
 
