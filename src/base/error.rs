@@ -57,6 +57,16 @@ pub enum Error {
         /// What the probe saw.
         found: String,
     },
+    /// The system refuses a file, or it holds something else.
+    #[error("{argument}: expected {expected}, found {found}")]
+    File {
+        /// The file.
+        argument: &'static str,
+        /// What would have been taken.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
     /// The allocator has no such buffer.
     #[error("{argument}: expected {expected}, found {found}")]
     Memory {
@@ -95,6 +105,15 @@ impl Error {
     pub fn unsupported(argument: &'static str, expected: impl Into<String>, found: impl Into<String>) -> Self {
         Self::Unsupported {
             argument,
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+
+    /// [`Error::File`].
+    pub fn file(expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::File {
+            argument: "file",
             expected: expected.into(),
             found: found.into(),
         }

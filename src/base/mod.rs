@@ -8,6 +8,9 @@ pub mod error;
 #[expect(unsafe_code, reason = "views over a matrix whose columns are padded")]
 mod faer;
 pub mod float;
+#[cfg(feature = "pack-file")]
+#[expect(unsafe_code, reason = "files as memory")]
+pub mod map;
 pub mod mat;
 #[cfg(feature = "ndarray")]
 #[expect(unsafe_code, reason = "views over an array with gaps")]

@@ -12,6 +12,8 @@ use crate::host::walk::{Finish, Job, Part, group_sums, pack, walk};
 use crate::host::workspace::{Workspace, Workspaces};
 use crate::kernel::Kernel;
 use crate::kernel::select::{Selection, choose, select};
+#[cfg(feature = "pack-file")]
+use crate::pack::file::PackFile;
 use crate::pack::weights::PackedWeights;
 use crate::quant::input::{Activations, Mode};
 use crate::simd::cpu::{self, Isa};
@@ -70,6 +72,15 @@ impl Gemm {
             par: self.par.clone(),
             mode,
         })
+    }
+
+    /// Writes the packed weights into a file for [`Host::load`](crate::Host::load).
+    ///
+    /// # Errors
+    /// As [`PackedWeights::save`].
+    #[cfg(feature = "pack-file")]
+    pub fn save(&self, to: &PackFile) -> Result<()> {
+        self.weights.save(to)
     }
 
     /// Shape and scheme of the weights.

@@ -20,6 +20,8 @@ use crate::host::gemm::Gemm;
 use crate::host::parallel::Par;
 use crate::host::workspace::Workspaces;
 use crate::kernel::catalogue;
+#[cfg(feature = "pack-file")]
+use crate::pack::file::PackFile;
 use crate::pack::layout::PanelLayout;
 use crate::pack::weights::PackedWeights;
 use crate::quant::input::{Activations, Mode};
@@ -149,6 +151,21 @@ impl Host {
             par: self.par.clone(),
             workspaces: self.workspaces.clone(),
         })
+    }
+
+    /// Weights from a file that [`Gemm::save`] wrote, memory-mapped.
+    ///
+    /// # Errors
+    /// As [`PackedWeights::load`]; [`Error::File`] for weights that this host's tier would have packed otherwise.
+    #[cfg(feature = "pack-file")]
+    pub fn load(&self, from: &PackFile) -> Result<Gemm> {
+        let weights = PackedWeights::load(from)?;
+        let (own, found) = (self.layout(weights.scheme().bits)?, weights.layout().panel);
+        if own != found {
+            let expected = format!("weights packed for {} lanes", own.lanes);
+            return Err(Error::file(expected, format!("{} lanes", found.lanes)));
+        }
+        self.gemm(weights)
     }
 
     /// How this host packs codes of so many bits.

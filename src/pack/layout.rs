@@ -109,6 +109,9 @@ pub enum ZeroLayout {
     Float,
 }
 
+/// The version of this picture, which files of panels carry: another number for every change of it.
+pub const PACKING: u32 = 1;
+
 /// Vectors in a panel.
 pub const PANEL_VECTORS: usize = 2;
 

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod activations;
+#[cfg(feature = "pack-file")]
+pub mod file;
 pub mod layout;
 mod panel;
 pub mod weights;

@@ -3,11 +3,18 @@
 
 use crate::base::buffer::{AlignedBuf, Task};
 use crate::base::error::{Error, Result};
+#[cfg(feature = "pack-file")]
+use crate::base::map::Map;
+#[cfg(feature = "pack-file")]
+use crate::pack::file::PAGE;
 use crate::pack::layout::{PANEL_VECTORS, PanelLayout, WeightLayout, ZeroLayout, digits, unit};
 use crate::pack::panel::write_panel;
 use crate::quant::matrix::{QuantMatrix, Zeros, split_float_zero};
 use crate::quant::scheme::{ScaleType, Scheme};
 use alloc::format;
+#[cfg(feature = "pack-file")]
+use alloc::sync::Arc;
+use core::ops::Deref;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use half::{bf16, f16};
@@ -19,7 +26,30 @@ pub struct PackedWeights {
     scheme: Scheme,
     k: usize,
     group: usize,
-    bytes: AlignedBuf,
+    bytes: Bytes,
+}
+
+/// Where the panels are.
+#[derive(Debug, Clone)]
+pub(super) enum Bytes {
+    /// In memory of their own.
+    Owned(AlignedBuf),
+    /// In a file, after its first page.
+    #[cfg(feature = "pack-file")]
+    Mapped(Arc<Map>),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Owned(bytes) => bytes,
+            #[cfg(feature = "pack-file")]
+            Self::Mapped(map) => &map[PAGE..],
+        }
+    }
 }
 
 /// Where one column lies.
@@ -84,11 +114,11 @@ impl PackedWeights {
             write_panel(weights, &layout, p, bytes);
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, layout.panels());
         })?;
-        Ok(Self::from_bytes(layout, scheme, k, bytes))
+        Ok(Self::from_bytes(layout, scheme, k, Bytes::Owned(bytes)))
     }
 
     /// Weights whose panels are there.
-    pub(super) fn from_bytes(layout: WeightLayout, scheme: Scheme, k: usize, bytes: AlignedBuf) -> Self {
+    pub(super) fn from_bytes(layout: WeightLayout, scheme: Scheme, k: usize, bytes: Bytes) -> Self {
         Self {
             layout,
             scheme,
