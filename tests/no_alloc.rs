@@ -154,7 +154,16 @@ fn a_warm_plan_allocates_nothing_and_one_thread_stays_one() {
     assert_eq!(threads_of_this_process(), threads);
     let global = rayon::ThreadPoolBuilder::new().num_threads(1).build_global();
     assert!(global.is_ok(), "the global pool was never started: {global:?}");
-    let threads = Par::Pool(Arc::new(Threads::new(NonZeroUsize::new(2).unwrap())));
+    let threads = Arc::new(Threads::new(NonZeroUsize::new(2).unwrap()));
+    // A thread allocates when it starts, which is over when it has met another.
+    let met = AtomicUsize::new(0);
+    threads.run(2, &|_| {
+        met.fetch_add(1, Ordering::SeqCst);
+        while met.load(Ordering::SeqCst) < 2 {
+            std::thread::yield_now();
+        }
+    });
+    let threads = Par::Pool(threads);
     check(&schemes, &threads);
     check_together(&schemes, &threads);
 }
