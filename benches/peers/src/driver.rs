@@ -57,6 +57,8 @@ struct Entry {
 struct Sample {
     seconds: f64,
     roofs: Roofs,
+    /// Something else was running.
+    disturbed: bool,
 }
 
 impl Job<'_> {
@@ -100,7 +102,11 @@ impl Job<'_> {
                     let Reply::Seconds(seconds) = peers[entry.peer].worker.ask(&request)? else {
                         bail!("reply: expected seconds")
                     };
-                    Ok(Sample { seconds, roofs })
+                    Ok(Sample {
+                        seconds,
+                        roofs,
+                        disturbed: false,
+                    })
                 })?;
                 entry.samples[m].push(sample);
             }
@@ -211,17 +217,22 @@ impl Job<'_> {
         Ok(command)
     }
 
-    /// Medians over the rounds. A ratio is the median of each round's own.
+    /// Medians over the rounds in which nothing disturbed the variant or the one that it is compared with; over all
+    /// rounds where there are none. A ratio is the median of each round's own.
     fn rows(&self, peers: &[Peer], entries: &[Entry]) -> Vec<Row> {
         let (n, k) = self.shape;
         let row = |entry: &Entry, m: usize| {
             let samples = &entry.samples[m];
-            let over =
-                |f: &dyn Fn(usize, &Sample) -> f64| median(samples.iter().enumerate().map(|(i, s)| f(i, s)).collect());
             let operations = 2.0 * (self.m[m] * n * k) as f64;
             let bytes = (n * k) as f64 * entry.bits / 8.0;
             let ours = |e: &&Entry| peers[e.peer].name == peers::NAMES[0] && e.variant.name == entry.variant.rival;
             let rival = entries.iter().find(ours).map(|e| &e.samples[m]);
+            let disturbed = |i: &usize| samples[*i].disturbed || rival.is_some_and(|rival| rival[*i].disturbed);
+            let mut rounds: Vec<usize> = (0..samples.len()).filter(|i| !disturbed(i)).collect();
+            if rounds.is_empty() {
+                rounds.extend(0..samples.len());
+            }
+            let over = |f: &dyn Fn(usize, &Sample) -> f64| median(rounds.iter().map(|&i| f(i, &samples[i])).collect());
             let (peer, seconds) = (&peers[entry.peer], over(&|_, s| s.seconds));
             Row {
                 date: report::today(),
@@ -269,19 +280,21 @@ const WAITING: f64 = 0.15;
 
 impl Watch {
     /// Measures again until nothing else was running meanwhile, or it has been tried often enough.
-    fn undisturbed<T>(&mut self, mut measure: impl FnMut() -> Result<T>) -> Result<T> {
+    fn undisturbed(&mut self, mut measure: impl FnMut() -> Result<Sample>) -> Result<Sample> {
         self.samples += 1;
-        for _ in 1..TRIES {
+        let mut tries = 1;
+        loop {
             let (begin, before) = (Instant::now(), stalled());
-            let measured = measure()?;
+            let mut sample = measure()?;
             let waited = stalled().zip(before).map_or(0.0, |(after, before)| after - before);
-            if waited <= WAITING * begin.elapsed().as_secs_f64() {
-                return Ok(measured);
+            sample.disturbed = waited > WAITING * begin.elapsed().as_secs_f64();
+            if !sample.disturbed || tries == TRIES {
+                self.disturbed += usize::from(sample.disturbed);
+                return Ok(sample);
             }
+            tries += 1;
             thread::sleep(PAUSE);
         }
-        self.disturbed += 1;
-        measure()
     }
 }
 
