@@ -122,11 +122,16 @@ pub fn choose(
         let Some(mr) = next else { break };
         selection.heights[i] = mr;
         for slices in counts.clone() {
-            // More slices than kernels fold are multiplied one by one, and folded from stored sums.
-            let in_kernel = if slices <= MAX_FOLDED { slices } else { 1 };
-            let divides = |k: &&Kernel| mr % k.mr == 0 && (k.lhs == 1 || k.slices == slices);
-            let highest = wanted(in_kernel).filter(divides).max_by_key(|k| k.mr);
-            selection.kernels[i][slices] = highest.or_else(|| of(in_kernel).filter(divides).max_by_key(|k| k.mr));
+            let divides = |k: &&Kernel| mr % k.mr == 0;
+            selection.kernels[i][slices] = if slices <= MAX_FOLDED {
+                let highest = wanted(slices).filter(divides).max_by_key(|k| k.mr);
+                highest.or_else(|| of(slices).filter(divides).max_by_key(|k| k.mr))
+            } else {
+                // More slices than kernels fold are multiplied one by one, as they are, and folded from stored sums.
+                let one = || rows(1).filter(divides).filter(|k| k.lhs == 1);
+                let highest = one().filter(|k| prefer(k)).max_by_key(|k| k.mr);
+                highest.or_else(|| one().filter(|k| stands(k, None)).max_by_key(|k| k.mr))
+            };
         }
         below = mr;
     }

@@ -137,6 +137,7 @@ impl FromStr for Isa {
 }
 
 /// Whether this CPU has AVX-512 VBMI, which no tier promises.
+#[cfg(target_arch = "x86_64")]
 #[must_use]
 pub(super) fn has_vbmi() -> bool {
     has!("avx512vbmi")
