@@ -45,7 +45,11 @@ fuzz_target!(|case: Case| {
     let original = std::fs::read(&path).expect("the file");
     let mut bytes = original.clone();
     for &(page, at, value) in &case.changes {
-        let at = if page { usize::from(at) % 72 } else { PAGE + usize::from(at) };
+        let at = if page {
+            usize::from(at) % 72
+        } else {
+            PAGE + usize::from(at)
+        };
         if let Some(byte) = bytes.get_mut(at) {
             *byte = value;
         }
@@ -57,7 +61,10 @@ fuzz_target!(|case: Case| {
     std::fs::write(&path, &bytes).expect("the file");
     let loaded = host.load(&file);
     if bytes == original {
-        let (loaded, panels) = (loaded.as_ref().expect("what was saved"), packed.weights().layout().panels());
+        let (loaded, panels) = (
+            loaded.as_ref().expect("what was saved"),
+            packed.weights().layout().panels(),
+        );
         assert_eq!(loaded.weights().panels(0..panels), packed.weights().panels(0..panels));
     } else if !case.sealed {
         assert!(loaded.is_err(), "a changed file");

@@ -71,7 +71,7 @@ impl Pool for Threads {
 /// |---|---|---|
 /// | [`Par::Seq`] | the caller's | products side by side, one per thread of the caller's, each with its [`Workspace`] |
 /// | `Par::Rayon` | the current rayon pool's | programs that use rayon already |
-/// | [`Par::Pool`] | those of [`Threads`](crate::Threads) | decode loops: these threads wait a little before they sleep |
+/// | [`Par::Pool`] | those of [`Threads`] | decode loops: these threads wait a little before they sleep |
 /// | | whatever the [`Pool`] starts | runtimes with threads of their own |
 ///
 /// ```
