@@ -116,7 +116,7 @@ fn step<S: Dot, const B: usize, const U: usize, const P: usize, const R: usize>(
     acc: &mut Tile<S, R>,
 ) {
     const { assert!(matches!(U, 4 | 8 | 16 | 32)) };
-    each_quad!(U, R, q, {
+    each_quad!(U, P, R, q, {
         let mut codes = [unpack::<S, B>(simd, &unit[0], q), unpack::<S, B>(simd, &unit[1], q)];
         if S::SIGNED && B == 8 {
             for v in 0..2 {

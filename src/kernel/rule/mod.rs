@@ -26,12 +26,12 @@ fn prefetch<S: Simd, const P: usize>(simd: S, unit: &[[S::Block; P]; 2], ahead: 
     }
 }
 
-/// Runs a block for every quad `q` of a unit of so many k, for so many lhs rows. For few rows the quads are written out:
-/// their numbers decide shifts, and where a compiler does not unroll a loop over long blocks (codes of several digits),
-/// every shift becomes a jump. Many rows make up for jumps, and written out they would keep more than fits registers.
+/// Runs a block for every quad `q` of a unit of `U` k. For codes of several digits and few lhs rows the quads are written
+/// out: their numbers decide shifts, and where a compiler does not unroll a loop over long blocks, every shift becomes a
+/// jump. Many rows make up for jumps, and written out they would keep more than fits registers.
 macro_rules! each_quad {
-    ($unit:expr, $lhs_rows:expr, $q:ident, $body:block) => {
-        if $lhs_rows > 4 {
+    ($unit:expr, $blocks:expr, $lhs_rows:expr, $q:ident, $body:block) => {
+        if $blocks == 1 || $lhs_rows > 4 {
             for $q in 0..$unit / 4 {
                 $body
             }

@@ -150,7 +150,7 @@ fn products<S: ShortSums, const B: usize, const U: usize, const P: usize, const 
                 short[r][v] = simd.pin(short[r][v]);
             }
         }
-        each_quad!(U, R, q, {
+        each_quad!(U, P, R, q, {
             if q > 0 && q % most == 0 {
                 settle::<S, R>(simd, acc, &short, left);
                 short = [[simd.no_sums(); 2]; R];
