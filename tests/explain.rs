@@ -68,7 +68,7 @@ fn every_row_is_reached_by_some_product() {
                     let plan = gemm.plan(mode).unwrap();
                     run(&plan, x, w.n());
                     // Rules that are not the fastest here, one at a time.
-                    for family in [Family::Direct, Family::Plane, Family::Table] {
+                    for family in [Family::Direct, Family::Short, Family::Plane, Family::Table] {
                         run(&plan.clone().prefer(|k| k.family == family && !usual(k)), x, w.n());
                     }
                 }

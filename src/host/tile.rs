@@ -176,10 +176,11 @@ impl Product<'_> {
         }
     }
 
-    /// Notes that the kernel was called for every sub-tile.
+    /// Notes that the kernel was called for every panel and sub-tile.
     fn count(&self, tally: &mut Tally, kernel: &Kernel, slices: usize) {
         let (selection, rows) = (self.job.selection, self.tile.rows);
-        selection.count(tally, rows, slices, rows * slices / (kernel.mr * kernel.slices));
+        let sub_tiles = rows * slices / (kernel.mr * kernel.slices);
+        selection.count(tally, rows, slices, self.panels.len() * sub_tiles);
     }
 
     /// Forms the raw sums of group `g`, and finds the integer zero points of the panel's columns there.

@@ -135,8 +135,8 @@ impl Kernel {
         (self.supported)()
     }
 
-    /// Calls by products of this process so far: sums of groups or of runs of groups. Counted by the products'
-    /// workers when each ends, so a product that runs may be missing.
+    /// Calls by products of this process so far, one for each panel: sums of groups or of runs of groups. Counted by the
+    /// products' workers when each ends, so a product that runs may be missing.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed) as u64
