@@ -46,8 +46,8 @@ fn rows(isa: Isa, layout: PanelLayout, slices: usize) -> impl Iterator<Item = &'
     catalogue::kernels().filter(move |k| k.isa == isa && k.layout == layout && k.slices == slices)
 }
 
-/// Whether tables are faster than other rules of their tier, as measured: for one-bit codes on Zen 5, groups of 128 and 64
-/// rows, half as fast again with `vpermb`, by a sixth with `vpshufb`. The tiers of AArch64 have not been measured.
+/// Whether tables are faster than other rules of their tier, as measured: for one-bit codes on Zen 5 and groups of 128, half
+/// as fast again with `vpermb` (48 rows), by a sixth with `vpshufb` (64 rows). The tiers of AArch64 have not been measured.
 fn table_wins(kernel: &Kernel) -> bool {
     let measured = matches!(kernel.isa, Isa::Avx2 | Isa::Avx512Vnni);
     kernel.family == Family::Table && measured && kernel.supported()

@@ -42,8 +42,8 @@
 //! # The price, and the ceiling
 //!
 //! Every plane takes a selection and an addition where the direct rule takes one dot product for all of them. On
-//! `avx512vnni` a plane of a quad and eight lhs rows is 2 `vptestmb`, 16 masked moves and 16 `vpdpbusd`: Zen 5 begins two a cycle
-//! of the first and the last together, so the ceiling is `8/9` of the peak of `vpdpbusd` for one bit, and a b-th part of
+//! `avx512vnni` a plane of a quad and eight lhs rows is 2 `vptestmb`, 16 masked moves and 16 `vpdpbusd`: if Zen 5
+//! begins two a cycle of the first and the last together, which is not measured apart, the ceiling is `8/9` of the peak of `vpdpbusd` for one bit, and a b-th part of
 //! that for b bits: 0.22 for four. Whole products of 48 rows with groups of 128 reach 0.18 for four bits and 0.58 for
 //! one, whose groups end four times as often as planes do. On `avx2`, where selecting takes an instruction beside the two of
 //! the short rule, one bit has 0.48 of the peak that the short rule has 0.69 of. No width and no tier gains by planes, so

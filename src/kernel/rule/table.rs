@@ -47,11 +47,10 @@
 //! # The price, and the ceiling
 //!
 //! A unit of eight lhs rows is 134 instructions of vector arithmetic on `avx512vnni`, 64 of them `vpermb` and 32
-//! `vpdpbusd`, for the work of 128 `vpdpbusd` (rustc 1.95). Zen 5 begins four a cycle, two of them `vpdpbusd`: the loop's ceiling is
-//! 1.9 of the peak of `vpdpbusd`, and 1.6 with the ends of groups of 128. Alone, on data in the first-level cache, the loop
-//! reaches four fifths of that; whole products of 48 rows, tables made and groups folded, reach 1.1 of the peak with
-//! groups of 128 and 1.25 with groups of 512, where the direct rule has 0.73 for the former. A group's end is twice as
-//! dear as for other rules, measured by the work between two of them.
+//! `vpdpbusd`, for the work of 128 `vpdpbusd` (rustc 1.95). Zen 5 begins four a cycle, two of them `vpdpbusd`: the loop's
+//! ceiling is 1.9 of the peak of `vpdpbusd`, and some 1.6 with the ends of groups of 128. Whole products of 48 rows,
+//! tables made and groups folded, reach 1.1 of the peak with groups of 128 and 1.25 with groups of 512, where the direct
+//! rule has 0.73 for the former: two thirds of the ceiling, and more the fewer groups end.
 //!
 //! On `avx2` a unit of four lhs rows is 92 such instructions for the work of 256 of the [short](super::short) rule; they
 //! reach 0.80 of the peak that the short rule reaches 0.69 of, and spill a few registers.
