@@ -9,6 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::hint;
+use core::mem;
 use core::num::NonZeroUsize;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
@@ -111,8 +112,9 @@ impl Threads {
         };
         // SAFETY: the reference must not be used after this call. A thread copies it only while `next < last` and
         // counts itself as running under the same lock; `finish` returns when all tasks are begun and none runs, and
-        // takes it away. Nothing between can unwind: panics of tasks are caught. The test
-        // `no_task_runs_after_its_call` would notice a thread that still has it.
+        // takes it away. Nothing between can unwind: panics of tasks are caught, and none is dropped. The tests
+        // `no_task_runs_after_its_call` and `panics_that_panic_when_dropped_end_no_call_early` would notice a thread
+        // that still has it.
         let task = unsafe { core::mem::transmute::<&(dyn Fn(usize) + Sync), Task>(task) };
         self.shared.post(task, tasks);
         self.shared.work();
@@ -153,8 +155,11 @@ impl Shared {
             work = self.lock();
             work.running -= 1;
             self.running.store(work.running, Ordering::Relaxed);
-            if let Err(panic) = result {
-                work.panic.get_or_insert(panic);
+            match result {
+                Err(panic) if work.panic.is_none() => work.panic = Some(panic),
+                // To drop it is the caller's code, and may panic in turn.
+                Err(panic) => mem::forget(panic),
+                Ok(()) => {}
             }
             if work.running == 0 && work.awaited {
                 self.finished.notify_all();
@@ -327,6 +332,38 @@ mod tests {
             assert_eq!(ran.load(Ordering::SeqCst), 4, "the others run");
             assert_eq!(counts(&pool, 9), [1; 9]);
         }
+    }
+
+    /// Two panics on the calling thread, while the other thread works.
+    #[test]
+    fn panics_that_panic_when_dropped_end_no_call_early() {
+        struct Again;
+        impl Drop for Again {
+            fn drop(&mut self) {
+                resume_unwind(Box::new("dropped"));
+            }
+        }
+        let pool = threads(2);
+        let (begun, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+        let caller = thread::current().id();
+        let panics = AssertUnwindSafe(|| {
+            pool.run(3, &|_| {
+                if thread::current().id() == caller {
+                    while !begun.load(Ordering::SeqCst) {
+                        thread::yield_now();
+                    }
+                    resume_unwind(Box::new(Again));
+                }
+                begun.store(true, Ordering::SeqCst);
+                sleep(Duration::from_millis(50));
+                ended.store(true, Ordering::SeqCst);
+            });
+        });
+        let panic = catch_unwind(panics).unwrap_err();
+        assert!(ended.load(Ordering::SeqCst), "a task outlived its call");
+        assert!(panic.is::<Again>());
+        mem::forget(panic);
+        assert_eq!(counts(&pool, 9), [1; 9]);
     }
 
     #[test]
