@@ -76,7 +76,8 @@ impl Device {
         }
     }
 
-    /// `Y = epilogue(X · Wᵀ)`, planned for this one product, on so many threads of the current rayon pool.
+    /// `Y = epilogue(X · Wᵀ)`, planned for this one product, on so many threads of the current rayon pool, by the kernels
+    /// that the host takes by itself.
     pub(crate) fn run(
         &self,
         workspace: &mut Workspace,
@@ -85,7 +86,7 @@ impl Device {
         epilogue: &Epilogue<'_>,
         y: MatMut<'_, f32>,
     ) -> Result<Report> {
-        self.plan(&rayon(threads), mode, |_| true)?
+        self.plan(&rayon(threads), mode, |_| false)?
             .run(workspace, x, epilogue, y)
     }
 }

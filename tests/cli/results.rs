@@ -1,7 +1,7 @@
 //! What the program computes and writes.
 
 use crate::{Bench, K, M, N, int8, rounded, varied};
-use mixgemm::{Activation, Activations, Epilogue, InputScale, Isa, Mat, Mode, QuantMatrix, ScaleType, Scheme};
+use mixgemm::{Activation, Activations, Epilogue, Host, InputScale, Isa, Mat, Mode, QuantMatrix, ScaleType, Scheme};
 use mixgemm::{bf16, f16, reference};
 use safetensors::tensor::{Dtype, SafeTensors};
 use std::fs;
@@ -30,6 +30,20 @@ fn defined(w: &QuantMatrix, x: Activations<'_>, mode: Mode, epilogue: &Epilogue<
     let mut y = Mat::zeros(x.shape().0, w.n());
     reference::run(w, x, mode, epilogue, y.view_mut().into()).unwrap();
     bits(&y)
+}
+
+/// Without `--kernel` the program multiplies as the library does.
+#[test]
+fn products_take_the_kernels_of_a_plan() {
+    let b = Bench::new();
+    let w = QuantMatrix::quantize(rounded::<f16>(&varied(N, K, 1)).view(), Scheme::int(4).group(32)).unwrap();
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.supported()) {
+        let plan = Host::new().isa(isa).unwrap().prepare(&w).unwrap().plan(Mode::A8);
+        let options = format!("--bits 4 --group 32 --mode a8 --isa {isa} --force --json");
+        let out = b.run(&format!("matmul {FILES} {options}"));
+        let found: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        assert_eq!(found["rows"][0]["kernel"], plan.unwrap().kernel(M));
+    }
 }
 
 const FILES: &str = "--weights t.safetensors:w --input t.safetensors:x --output y.safetensors";
