@@ -6,7 +6,7 @@ use mixgemm::pack::file::{PAGE, PackFile};
 use mixgemm::pack::layout::{PACKING, PanelLayout};
 use mixgemm::pack::weights::PackedWeights;
 use mixgemm::testing::{Draw, Inputs, schemes, weights};
-use mixgemm::{Epilogue, Error, Host, Mat, QuantMatrix, Scheme, Workspace};
+use mixgemm::{Epilogue, Error, Floats, Host, Mat, QuantMatrix, Scheme, Workspace, Zeros};
 use std::fs;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -84,6 +84,17 @@ fn empty_matrices_are_saved_and_loaded() {
         let loaded = Host::new().load(&file).unwrap();
         assert_eq!((loaded.shape().n, loaded.shape().k, loaded.packed_bytes()), (n, k, 0));
     }
+}
+
+/// Rows without columns take no byte, so a short file can have any number of them.
+#[test]
+fn rows_without_end_are_loaded_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = PackFile::new(directory.path().join("w.pack"));
+    let (scheme, n) = (Scheme::int(4), usize::MAX / 16);
+    let w = QuantMatrix::from_parts(scheme, n, 0, vec![], Floats::F16(vec![]), Zeros::Symmetric).unwrap();
+    Host::new().prepare(&w).unwrap().save(&file).unwrap();
+    assert_eq!(Host::new().load(&file).unwrap().shape().n, n);
 }
 
 /// Every byte of the first page, each bit of it in turn, and every 37th of the panels.

@@ -69,7 +69,10 @@ fuzz_target!(|case: Case| {
     } else if !case.sealed {
         assert!(loaded.is_err(), "a changed file");
     }
-    if let Ok(loaded) = loaded {
+    // Without columns, rows are as many as the page says, and no output holds them.
+    if let Ok(loaded) = loaded
+        && loaded.shape().n < 1 << 20
+    {
         let shape = loaded.shape();
         let mut y = Mat::<f32>::zeros(2, shape.n);
         let product = loaded.run(x.view(), Mode::A8, y.view_mut());

@@ -340,7 +340,9 @@ impl PackedWeights {
     /// Checks what [`QuantMatrix::from_parts`](crate::QuantMatrix::from_parts) checks of scales and zero points.
     fn check_values(&self) -> Result<()> {
         let (bits, groups) = (self.scheme().bits, self.layout().groups);
-        for (n, g) in (0..self.n()).flat_map(|n| (0..groups).map(move |g| (n, g))) {
+        // Without inputs, any number of outputs takes no byte.
+        let n = if groups == 0 { 0 } else { self.n() };
+        for (n, g) in (0..n).flat_map(|n| (0..groups).map(move |g| (n, g))) {
             let (scale, zero) = (self.scale(n, g), self.zero(n, g));
             let fine = match self.scheme().zero {
                 ZeroPoint::Symmetric => true,
