@@ -165,9 +165,11 @@ impl Plan {
     }
 
     /// Prefers some kernels to others, for measurements. Others are taken only where no preferred one fits: for rows
-    /// that are left below the lowest preferred tile, and for slice counts that no preferred kernel has.
+    /// that are left below the lowest preferred tile, and for slice counts that no preferred kernel has. Kernels that
+    /// this CPU [cannot run](Kernel::supported) are never taken.
     #[must_use]
     pub fn prefer(mut self, kernels: impl Fn(&'static Kernel) -> bool) -> Self {
+        let kernels = |kernel: &'static Kernel| kernel.supported() && kernels(kernel);
         let chosen = choose(self.isa, self.weights.layout().panel, self.mode, kernels);
         self.selection = chosen.unwrap_or(self.selection);
         self

@@ -83,7 +83,7 @@ fn kernels(isa: Isa, case: &Case) -> Result<Vec<&'static Kernel>> {
         .and_then(|host| host.prepare(&one?))
         .map_err(option)?;
     let (layout, counts) = (gemm.weights().layout().panel, slice_counts(case.mode).1);
-    let own = |k: &&Kernel| k.isa == isa && k.layout == layout && counts.contains(&k.slices);
+    let own = |k: &&Kernel| k.supported() && k.isa == isa && k.layout == layout && counts.contains(&k.slices);
     Ok(catalogue::kernels().filter(own).collect())
 }
 
