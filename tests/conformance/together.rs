@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use crate::compare::bits;
+use mixgemm::kernel::select::select;
+use mixgemm::kernel::{Family, Kernel};
 use mixgemm::testing::{Backwards, Draw, Inputs, weights};
 use mixgemm::{
     Activation, Activations, Epilogue, Error, Gemm, Host, Isa, Mat, Mode, Output, Par, Plan, Pool, Product,
@@ -25,6 +27,8 @@ fn all_weights(draw: &mut Draw) -> Vec<QuantMatrix> {
         (four, 1),
         (Scheme::int(3).group(16), 65),
         (Scheme::int(4).group(16).float_zero(), 17),
+        (Scheme::int(1).group(16).asymmetric(), 40),
+        (Scheme::int(1).group(16).asymmetric(), 33),
     ];
     schemes.map(|(scheme, n)| weights(draw, scheme, n, K)).into()
 }
@@ -133,6 +137,36 @@ fn products_together_are_the_products_alone() {
                 for par in workers() {
                     check(&gemms, &all, case, &par, &mut workspace);
                 }
+            }
+        }
+    }
+}
+
+/// Tiles of tables serve no kernel that multiplies, nor the other way round, though the tiles be as high.
+#[test]
+fn kernels_that_read_other_activations_have_tiles_of_their_own() {
+    let draw = &mut Draw::new(86);
+    let w = weights(draw, Scheme::int(1).group(32), 40, K);
+    let inputs = Inputs::new(draw, 13, K);
+    let (mode, x) = (Mode::A8, inputs.f32.view().into());
+    let mut expected = Mat::<f32>::zeros(13, 40);
+    reference::run(&w, x, mode, &Epilogue::new(), expected.view_mut().into()).unwrap();
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.supported()) {
+        let gemm = Host::new().isa(isa).unwrap().prepare(&w).unwrap();
+        let selection = select(isa, gemm.weights().layout().panel, mode).unwrap();
+        let heights: Vec<usize> = selection.heights().collect();
+        let usual = gemm.plan(mode).unwrap();
+        let multiplies = |k: &Kernel| !matches!(k.family, Family::Plane | Family::Table) && heights.contains(&k.mr);
+        let other = usual.clone().prefer(multiplies);
+        for plans in [[&usual, &other], [&other, &usual]] {
+            let mut outputs = [0; 2].map(|_| Mat::<f32>::zeros(13, 40));
+            let products = plans.iter().zip(&mut outputs);
+            let products = &mut products
+                .map(|(plan, y)| Product::new(plan, y.view_mut()))
+                .collect::<Vec<_>>();
+            Plan::run_all(&mut Workspace::new(), x, products).unwrap();
+            for y in &outputs {
+                assert!(bits(y.data()) == bits(expected.data()), "{isa}");
             }
         }
     }
