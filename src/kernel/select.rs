@@ -1,4 +1,5 @@
-//! Which kernels a product takes: a pure function of the tier, the layout of the weights and the mode.
+//! Which kernels a product takes: a pure function of the tier, the layout of the weights and the mode, and of what this
+//! CPU has beyond its tier.
 #![forbid(unsafe_code)]
 
 use crate::base::error::{Error, Result};
