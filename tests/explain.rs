@@ -157,6 +157,7 @@ fn check_reasons(e: &Explanation, forced: bool) {
         let slices = kernel.isa == e.isa && !counts.contains(&kernel.slices);
         assert_eq!(slices, reason == Reason::OtherSlices, "{what}");
         match reason {
+            Reason::Unsupported => assert!(!kernel.supported(), "{what}"),
             Reason::NotPreferred => assert!(forced, "{what}"),
             Reason::OnRequest => assert!(!usual(kernel), "{what}"),
             Reason::TooHigh { left } => {
@@ -201,7 +202,7 @@ fn explanations_are_what_happens() {
                 let e = check(&gemm.plan(mode).unwrap(), x, slices, false);
                 widths.extend(e.taken.iter().map(|t| format!("{:?}", t.width)));
                 let of_tier = |k: &&Kernel| k.isa == isa && k.layout == e.layout.panel && k.slices == slices;
-                for kernel in catalogue::kernels().filter(of_tier) {
+                for kernel in catalogue::kernels().filter(|k| k.supported()).filter(of_tier) {
                     let forced = gemm.plan(mode).unwrap().prefer(|k| std::ptr::eq(k, kernel));
                     let e = check(&forced, x, slices, true);
                     let fits = e.tiles.iter().any(|t| t.height % kernel.mr == 0);

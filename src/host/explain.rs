@@ -72,6 +72,8 @@ impl Taken {
 pub enum Reason {
     /// It belongs to another tier.
     OtherTier,
+    /// This CPU lacks what it needs beyond its tier.
+    Unsupported,
     /// The mode has no groups of so many slices.
     OtherSlices,
     /// The caller preferred other rows.
@@ -208,6 +210,9 @@ impl Explanation {
         if !counts.contains(&kernel.slices) {
             return Reason::OtherSlices;
         }
+        if !kernel.supported() {
+            return Reason::Unsupported;
+        }
         if !usual(kernel) {
             return Reason::OnRequest;
         }
@@ -299,6 +304,7 @@ impl fmt::Display for Explanation {
         for (kernel, reason) in &self.passed_over {
             match reason {
                 Reason::OtherTier | Reason::OtherSlices => continue,
+                Reason::Unsupported => writeln!(f, "  {}: not on this CPU", kernel.name())?,
                 Reason::NotPreferred => writeln!(f, "  {}: other rows are preferred", kernel.name())?,
                 Reason::OnRequest => writeln!(f, "  {}: other rules are faster here", kernel.name())?,
                 Reason::TooHigh { left: 0 } => writeln!(f, "  {}: higher tiles take all rows", kernel.name())?,

@@ -146,6 +146,7 @@ pub(super) fn json(e: &Explanation) -> Value {
     let passed_over = e.passed_over.iter().map(|(kernel, reason)| {
         let (reason, left) = match reason {
             Reason::OtherTier => ("other tier", None),
+            Reason::Unsupported => ("not on this CPU", None),
             Reason::OtherSlices => ("other slice count", None),
             Reason::NotPreferred => ("others preferred", None),
             Reason::OnRequest => ("another rule is faster here", None),
