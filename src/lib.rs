@@ -87,7 +87,7 @@
 //!   tiers are those enabled at compile time.
 //! * `rayon` (default): `Par::Rayon`, threads of the current rayon pool.
 //! * `ndarray`, `faer`: their views as matrix views, in place, and back.
-//! * `pack-file`: packed weights in files that are memory-mapped (`Gemm::save`, `Host::load`).
+//! * `pack-file`: packed weights in files that may be memory-mapped (`Gemm::save`, `Host::load`).
 //! * `cli`: the program `mixgemm`.
 //! * `testing`: fixtures, and loops over all kernels and backends; portable rows with odd lane counts join the catalogue.
 #![cfg_attr(not(feature = "std"), no_std)]

@@ -1,7 +1,8 @@
 //! Packed weights in a file are the weights that were saved; anything else is an error that says what is wrong.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![cfg(all(feature = "testing", feature = "pack-file"))]
 
+use mixgemm::base::map::Unchanging;
 use mixgemm::pack::file::{PAGE, PackFile};
 use mixgemm::pack::layout::{PACKING, PanelLayout};
 use mixgemm::pack::weights::PackedWeights;
@@ -16,6 +17,13 @@ const K: usize = 50;
 
 fn fixture() -> QuantMatrix {
     weights(&mut Draw::new(91), Scheme::int(4).group(16).asymmetric(), N, K)
+}
+
+/// The same file, to be mapped.
+#[expect(unsafe_code, reason = "a promise about files of these tests")]
+fn mapped(file: &PackFile) -> PackFile {
+    // SAFETY: nobody else writes to a test's temporary directory, and tests replace files that they have mapped.
+    file.clone().mapped(unsafe { Unchanging::promise() })
 }
 
 /// A directory, and a file in it with the fixture for this CPU.
@@ -54,13 +62,14 @@ fn loaded_weights_multiply_to_the_same_bits() {
         let host = Host::new();
         let packed = host.prepare(&w).unwrap();
         packed.save(&PackFile::new(&path)).unwrap();
-        for file in [PackFile::new(&path), PackFile::new(&path).trusted()] {
+        let [verified, trusted] = [PackFile::new(&path), PackFile::new(&path).trusted()];
+        for file in [mapped(&verified), mapped(&trusted), verified, trusted] {
             let loaded = host.load(&file).unwrap();
             assert_eq!(loaded.weights().layout(), packed.weights().layout());
             assert_eq!(loaded.shape(), packed.shape());
             let panels = packed.weights().layout().panels();
             assert_eq!(loaded.weights().panels(0..panels), packed.weights().panels(0..panels));
-            assert_eq!(loaded.weights().panels(0..panels).as_ptr().addr() % PAGE, 0);
+            assert_eq!(loaded.weights().panels(0..panels).as_ptr().addr() % 64, 0);
             for (mode, x) in inputs.cases() {
                 let [mut y, mut z] = [Mat::<f32>::zeros(3, N), Mat::zeros(3, N)];
                 let (workspace, epilogue) = (&mut Workspace::new(), Epilogue::new());
@@ -261,7 +270,7 @@ fn places_that_are_no_files_are_refused() {
 #[test]
 fn a_replaced_file_stays_as_it_was() {
     let (directory, path) = saved();
-    let file = PackFile::new(&path).source(7);
+    let file = mapped(&PackFile::new(&path).source(7));
     let loaded = Host::new().load(&file).unwrap();
     let panels = 0..loaded.weights().layout().panels();
     let before = loaded.weights().panels(panels.clone()).to_vec();

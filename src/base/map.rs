@@ -6,10 +6,25 @@ use memmap2::Mmap;
 use std::fs::File;
 use std::io;
 
+/// The promise that mapped files do not change.
+#[derive(Debug, Clone, Copy)]
+pub struct Unchanging(());
+
+impl Unchanging {
+    /// Makes the promise.
+    ///
+    /// # Safety
+    ///
+    /// Nobody, in this process or another, writes to a file or cuts it short while it is mapped with this promise. What was
+    /// read from it would change under a shared reference, and reading past its end ends the process. Replacing a file,
+    /// as by a rename, is fine: it stays as it was for those who have it.
+    #[must_use]
+    pub const unsafe fn promise() -> Self {
+        Self(())
+    }
+}
+
 /// The bytes of a file, for reading. The first is at the start of a page.
-///
-/// The file must not change while it is mapped: what is read then is unspecified, and reading past the end of a file
-/// that became shorter ends the process. A file that is replaced, as by a rename, stays as it was for those who have it.
 pub struct Map(Mmap);
 
 impl Map {
@@ -17,10 +32,10 @@ impl Map {
     ///
     /// # Errors
     /// Those of the system.
-    pub fn new(file: &File) -> io::Result<Self> {
+    pub fn new(file: &File, _: Unchanging) -> io::Result<Self> {
         // SAFETY: the bytes behind a `&[u8]` must not change. Nobody writes through this map, which is private and for
-        // reading only, and the documentation asks for a file that nobody writes to; pack files are replaced, never
-        // written in place. `a_replaced_file_stays_as_it_was` would notice a save in place.
+        // reading only, and `Unchanging` is the caller's promise that nobody writes to the file; pack files are
+        // replaced, never written in place. `a_replaced_file_stays_as_it_was` would notice a save in place.
         unsafe { Mmap::map(file) }.map(Self)
     }
 }

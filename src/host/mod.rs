@@ -153,7 +153,7 @@ impl Host {
         })
     }
 
-    /// Weights from a file that [`Gemm::save`] wrote, memory-mapped.
+    /// Weights from a file that [`Gemm::save`] wrote.
     ///
     /// # Errors
     /// As [`PackedWeights::load`]; [`Error::File`] for weights that this host's tier would have packed otherwise.

@@ -23,8 +23,9 @@
 //! | from 4096 | the panels | |
 #![forbid(unsafe_code)]
 
+use crate::base::buffer::AlignedBuf;
 use crate::base::error::{Error, Result};
-use crate::base::map::Map;
+use crate::base::map::{Map, Unchanging};
 use crate::pack::layout::{PACKING, PanelLayout, WeightLayout, ZeroLayout};
 use crate::pack::weights::{Bytes, PackedWeights, layout_of};
 use crate::quant::matrix::split_float_zero;
@@ -33,7 +34,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The version of the file's first page.
@@ -46,9 +47,9 @@ const MAGIC: [u8; 8] = *b"\x89mixgemm";
 
 /// A file of packed weights: where it is, and how far it is trusted.
 ///
-/// Packing is quick, but reads the weights as they come; a program that starts often keeps them packed instead. A loaded
-/// file is memory-mapped: it costs no copy, and processes share it. It fits the tier that packed it (and its
-/// neighbours with as many lanes) and no other; whoever finds that out from the error packs again:
+/// Packing is quick, but reads the weights as they come; a program that starts often keeps them packed instead. A file is
+/// read, or [memory-mapped](PackFile::mapped), which costs no copy and lets processes share it. It fits the tier that packed
+/// it (and its neighbours with as many lanes) and no other; whoever finds that out from the error packs again:
 ///
 /// ```
 /// use mixgemm::pack::file::PackFile;
@@ -71,13 +72,12 @@ const MAGIC: [u8; 8] = *b"\x89mixgemm";
 /// assert_eq!(packed, loaded);
 /// # Ok::<(), mixgemm::Error>(())
 /// ```
-///
-/// The file must not be written to while it is loaded. [`Gemm::save`](crate::Gemm::save) never does: it replaces it.
 #[derive(Debug, Clone)]
 pub struct PackFile {
     path: PathBuf,
     source: u64,
     verified: bool,
+    mapped: Option<Unchanging>,
 }
 
 impl PackFile {
@@ -87,6 +87,7 @@ impl PackFile {
             path: path.into(),
             source: 0,
             verified: true,
+            mapped: None,
         }
     }
 
@@ -97,8 +98,24 @@ impl PackFile {
         Self { source, ..self }
     }
 
-    /// Loads without reading the panels, which are then read when they are first multiplied by. Their checksum is not
-    /// compared and their scales and zero points not checked: damage shows as a wrong product.
+    /// Maps the file into memory instead of reading it. Its pages are read when they are first used.
+    ///
+    /// ```
+    /// use mixgemm::base::map::Unchanging;
+    /// use mixgemm::pack::file::PackFile;
+    /// // SAFETY: only this program writes such files, and `Gemm::save` replaces them.
+    /// let file = PackFile::new("up.pack").mapped(unsafe { Unchanging::promise() });
+    /// ```
+    #[must_use]
+    pub fn mapped(self, promise: Unchanging) -> Self {
+        Self {
+            mapped: Some(promise),
+            ..self
+        }
+    }
+
+    /// Loads without verifying the panels: their checksum is not compared and their scales and zero points not checked, so
+    /// damage shows as a wrong product. A mapped file's panels are then read when they are first multiplied by.
     #[must_use]
     pub fn trusted(self) -> Self {
         Self {
@@ -298,22 +315,26 @@ impl PackedWeights {
         write().map(drop).map_err(|error| to.failed("a writable path", &error))
     }
 
-    /// Maps a file that [`PackedWeights::save`] wrote.
+    /// Reads or maps a file that [`PackedWeights::save`] wrote.
     ///
     /// # Errors
     /// [`Error::File`] when the system refuses, or the file is none of this version, of another source, cut short, or
     /// damaged; [`Error::Shape`], [`Error::Value`] and [`Error::Unsupported`] for weights that could not have been packed.
     pub fn load(from: &PackFile) -> Result<Self> {
-        let map = File::open(&from.path).and_then(|file| Map::new(&file));
-        let map = map.map_err(|error| from.failed("a readable file", &error))?;
-        let Some(page) = map.first_chunk() else {
+        let unreadable = |error: io::Error| from.failed("a readable file", &error);
+        let mut file = File::open(&from.path).map_err(unreadable)?;
+        let len = file.metadata().map_err(unreadable)?.len();
+        if len < PAGE as u64 {
             let expected = format!("a pack file of at least {PAGE} bytes");
-            return Err(other(expected, format!("{} bytes", map.len())));
-        };
-        let head = Head::read(page)?;
-        if map.len() - PAGE != head.layout.bytes() {
+            return Err(other(expected, format!("{len} bytes")));
+        }
+        let mut page = [0; PAGE];
+        file.read_exact(&mut page).map_err(unreadable)?;
+        let head = Head::read(&page)?;
+        let panels = len - PAGE as u64;
+        if panels != head.layout.bytes() as u64 {
             let expected = format!("{} bytes of panels after the first page", head.layout.bytes());
-            return Err(other(expected, format!("{}", map.len() - PAGE)));
+            return Err(other(expected, format!("{panels}")));
         }
         if head.source != from.source {
             return Err(other(
@@ -321,8 +342,19 @@ impl PackedWeights {
                 format!("source {}", head.source),
             ));
         }
+        let bytes = if let Some(promise) = from.mapped {
+            let map = Map::new(&file, promise).map_err(unreadable)?;
+            if map.len() as u64 != len {
+                return Err(other(format!("a file of {len} bytes"), format!("{} bytes", map.len())));
+            }
+            Bytes::Mapped(Arc::new(map))
+        } else {
+            let mut bytes = AlignedBuf::zeroed(head.layout.bytes())?;
+            file.read_exact(&mut bytes).map_err(unreadable)?;
+            Bytes::Owned(bytes)
+        };
         let found = if from.verified {
-            crc32fast::hash(&map[PAGE..])
+            crc32fast::hash(&bytes)
         } else {
             head.checksum
         };
@@ -330,7 +362,7 @@ impl PackedWeights {
             let expected = format!("panels of checksum {:08x}", head.checksum);
             return Err(other(expected, format!("{found:08x}")));
         }
-        let weights = Self::from_bytes(head.layout, head.scheme, head.k, Bytes::Mapped(Arc::new(map)));
+        let weights = Self::from_bytes(head.layout, head.scheme, head.k, bytes);
         if from.verified {
             weights.check_values()?;
         }
