@@ -1,14 +1,16 @@
-//! mixgemm as a library: one plan for each copy, one workspace, threads of rayon.
+//! mixgemm as a library: one plan for each copy, one workspace, threads of its own.
 
 use super::{Peer, Product, locked, variant};
 use crate::operands::{self, Operands};
 use crate::protocol::Variant;
 use anyhow::{Context, Result};
 use mixgemm::{
-    Activations, Epilogue, Floats, Gemm, Host, Mat, MatMut, MatRef, Mode, Par, Plan, QuantMatrix, Scheme, Workspace,
-    Zeros, f16,
+    Activations, Epilogue, Floats, Gemm, Host, Mat, MatMut, MatRef, Mode, Par, Plan, QuantMatrix, Scheme, Threads,
+    Workspace, Zeros, f16,
 };
+use std::num::NonZeroUsize;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Name, weights, mode, tolerance.
 const VARIANTS: [(&str, Scheme, Mode, f64); 8] = [
@@ -27,6 +29,7 @@ const W4: Scheme = Scheme::int(4).group(128).asymmetric();
 #[derive(Default)]
 pub(super) struct MixGemm {
     shared: Vec<(Scheme, Rc<Weights>)>,
+    par: Option<Par>,
 }
 
 impl MixGemm {
@@ -60,7 +63,12 @@ impl Peer for MixGemm {
             .context("no such variant")?;
         let (_, scheme, mode, _) = found;
         let weights = self.weights(scheme, operands, bytes)?;
-        let plan = |gemm: &Gemm| Ok(gemm.plan(mode)?.par(Par::rayon()));
+        let threads = || NonZeroUsize::new(rayon::current_num_threads()).unwrap_or(NonZeroUsize::MIN);
+        let par = self
+            .par
+            .get_or_insert_with(|| Par::Pool(Arc::new(Threads::new(threads()))))
+            .clone();
+        let plan = |gemm: &Gemm| Ok(gemm.plan(mode)?.par(par.clone()));
         let x = MatRef::row_major(&operands.x, operands.x.len() / operands.k, operands.k)?;
         let input = match mode {
             Mode::Exact => Input::F16(Mat::from_fn(x.rows(), x.cols(), |m, k| f16::from_f32(x.row(m)[k]))),
