@@ -18,7 +18,7 @@ use crate::quant::scheme::ZeroPoint;
 use crate::reference::{non_finite_sum, weight_sign};
 use crate::simd;
 use crate::simd::cpu::Isa;
-use crate::simd::isa::{Body, Simd, Work};
+use crate::simd::isa::{Body, Simd, Work, prefetch_all};
 use core::ops::Range;
 use half::{bf16, f16};
 
@@ -372,12 +372,7 @@ impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
 #[inline(always)]
 fn prefetch<S: Simd, T: Element>(simd: S, out: &mut TileMut<'_, T>, tile: &LhsTile, columns: Range<usize>) {
     for r in 0..tile.rows {
-        for line in out
-            .row_mut(tile.first + r, columns.clone())
-            .chunks(LINE / size_of::<T>())
-        {
-            simd.prefetch(&line[0], 0);
-        }
+        prefetch_all(simd, out.row_mut(tile.first + r, columns.clone()));
     }
 }
 
@@ -390,9 +385,6 @@ fn plain<T: Element>(y: &mut [f32], out: &mut [T], scale: Option<f32>) {
     }
     T::slice_from_f32(y, out);
 }
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// Most panels of one kernel call.
 const RUN: usize = 16;

@@ -19,7 +19,7 @@ use crate::quant::activation::{
     check_a8static, f16_fixed,
 };
 use crate::quant::input::{Activations, Mode, Row};
-use crate::simd::isa::{Body, Simd, Work};
+use crate::simd::isa::{Body, Simd, Work, prefetch_all};
 use aligned_vec::{AVec, ConstAlign};
 use alloc::vec::Vec;
 use half::f16;
@@ -416,17 +416,11 @@ impl LhsTile {
 /// Prefetches a row: one that comes from memory arrives while the row before it is packed.
 #[inline(always)]
 fn prefetch<S: Simd>(simd: S, row: Row<'_>) {
-    #[inline(always)]
-    fn lines<S: Simd, T>(simd: S, row: &[T]) {
-        for line in row.chunks(64 / size_of::<T>()) {
-            simd.prefetch(&line[0], 0);
-        }
-    }
     match row {
-        Row::F32(x) => lines(simd, x),
-        Row::F16(x) => lines(simd, x),
-        Row::Bf16(x) => lines(simd, x),
-        Row::I8(x, _) => lines(simd, x),
+        Row::F32(x) => prefetch_all(simd, x),
+        Row::F16(x) => prefetch_all(simd, x),
+        Row::Bf16(x) => prefetch_all(simd, x),
+        Row::I8(x, _) => prefetch_all(simd, x),
     }
 }
 

@@ -187,6 +187,37 @@ pub struct WeightLayout {
     pub last_units: usize,
 }
 
+/// Where one column lies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// First byte of its panel.
+    pub(super) panel: usize,
+    /// Its vector in the panel.
+    pub(super) vector: usize,
+    /// Its lane in the vector.
+    pub(super) lane: usize,
+}
+
+impl Place {
+    /// Offset of the scale of group `g`.
+    pub(super) fn scale(&self, layout: &WeightLayout, g: usize) -> usize {
+        let record = self.panel + layout.first_record() + g * layout.record_bytes();
+        record + self.vector * layout.scale_bytes() + self.lane * layout.scale.bytes()
+    }
+
+    /// Offset of the first byte of zero points of the column's vector in group `g`.
+    pub(super) fn zeros(&self, layout: &WeightLayout, g: usize) -> usize {
+        self.panel + (g * PANEL_VECTORS + self.vector) * layout.zero_bytes()
+    }
+
+    /// Offset of the column's byte 0 of block 0 of unit `u` of group `g`.
+    pub(super) fn codes(&self, layout: &WeightLayout, g: usize, u: usize) -> usize {
+        let record = self.panel + layout.first_record() + g * layout.record_bytes();
+        let codes = record + PANEL_VECTORS * layout.scale_bytes();
+        codes + (u * PANEL_VECTORS + self.vector) * layout.panel.unit_bytes() + 4 * self.lane
+    }
+}
+
 impl WeightLayout {
     /// Number of panels.
     #[must_use]
@@ -240,6 +271,16 @@ impl WeightLayout {
         let short = (self.units - self.last_units) * PANEL_VECTORS * self.panel.unit_bytes();
         let records = self.groups * self.record_bytes();
         (self.first_record() + records - if self.groups == 0 { 0 } else { short }).next_multiple_of(64)
+    }
+
+    /// Where a column lies among all panels.
+    pub(super) fn place(&self, column: usize) -> Place {
+        let c = column % self.panel.nr();
+        Place {
+            panel: column / self.panel.nr() * self.panel_bytes(),
+            vector: c / self.panel.lanes,
+            lane: c % self.panel.lanes,
+        }
     }
 
     /// Bytes of all panels.

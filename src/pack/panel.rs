@@ -1,11 +1,11 @@
 //! Writing one panel: the layout's picture, from columns of codes, scales and zero points.
 #![forbid(unsafe_code)]
 
-use crate::pack::layout::{PANEL_VECTORS, WeightLayout, ZeroLayout, blocks, digits, unit};
+use crate::pack::layout::{PANEL_VECTORS, Place, WeightLayout, ZeroLayout, blocks, digits, unit};
 use crate::quant::matrix::{Floats, QuantMatrix, Zeros};
 use crate::simd;
 use crate::simd::cpu::Isa;
-use crate::simd::isa::{Body, Simd, Work};
+use crate::simd::isa::{Body, Simd, Work, prefetch_all};
 use core::ops::Range;
 
 /// Codes of a column that are written before it is the next column's turn: some cache lines of every row of W in turn,
@@ -48,9 +48,7 @@ impl Work for Fetch {
 impl<S: Simd> Body<S> for Fetch {
     #[inline(always)]
     fn body(simd: S, codes: &mut Self::Args<'_>) {
-        for line in codes.chunks(64) {
-            simd.prefetch(&line[0], 0);
-        }
+        prefetch_all(simd, codes);
     }
 }
 
@@ -63,22 +61,22 @@ struct Column<'a> {
     layout: &'a WeightLayout,
     panel: &'a mut [u8],
     column: usize,
-    /// Its vector in the panel.
-    vector: usize,
-    /// Its lane in the vector.
-    lane: usize,
+    /// Where it lies in the panel.
+    at: Place,
 }
 
 impl<'a> Column<'a> {
     fn new(weights: &'a QuantMatrix, layout: &'a WeightLayout, column: usize, panel: &'a mut [u8]) -> Self {
-        let c = column % layout.panel.nr();
+        let at = Place {
+            panel: 0,
+            ..layout.place(column)
+        };
         Self {
             weights,
             layout,
             panel,
             column,
-            vector: c / layout.panel.lanes,
-            lane: c % layout.panel.lanes,
+            at,
         }
     }
 
@@ -91,25 +89,17 @@ impl<'a> Column<'a> {
         }
     }
 
-    /// Offset of the scale of group `g`.
-    fn scale(&self, g: usize) -> usize {
-        let record = self.layout.first_record() + g * self.layout.record_bytes();
-        record + self.vector * self.layout.scale_bytes() + self.lane * self.layout.scale.bytes()
-    }
-
-    /// Offset of the zero points of the column's vector in group `g`.
-    fn zero(&self, g: usize) -> usize {
-        (g * PANEL_VECTORS + self.vector) * self.layout.zero_bytes()
-    }
-
     fn scales(&mut self, groups: Range<usize>) {
-        let (to, step) = (self.scale(groups.start), self.layout.record_bytes());
+        let (to, step) = (self.at.scale(self.layout, groups.start), self.layout.record_bytes());
         self.floats(self.weights.scales(), groups, (to, step));
     }
 
     fn zeros(&mut self, groups: Range<usize>) {
-        let (to, step) = (self.zero(groups.start), PANEL_VECTORS * self.layout.zero_bytes());
-        let lane = self.lane;
+        let (to, step) = (
+            self.at.zeros(self.layout, groups.start),
+            PANEL_VECTORS * self.layout.zero_bytes(),
+        );
+        let lane = self.at.lane;
         match self.weights.zeros() {
             Zeros::Symmetric => {}
             Zeros::Float(z) => self.floats(z, groups, (to + lane * self.layout.scale.bytes(), step)),
@@ -168,10 +158,9 @@ impl<'a> Column<'a> {
     fn codes<const LANES: usize, const BITS: u8, const U: usize>(&mut self, groups: Range<usize>) {
         let layout = self.layout;
         let unit_bytes = layout.panel.unit_bytes();
-        let first = PANEL_VECTORS * layout.scale_bytes() + self.vector * unit_bytes + 4 * self.lane;
         let row = self.weights.code_row(self.column);
         for g in groups {
-            let to = layout.first_record() + g * layout.record_bytes() + first;
+            let to = self.at.codes(layout, g, 0);
             let (chunks, rest) = row[self.weights.group_range(g)].as_chunks::<CHUNK>();
             let to = &mut self.panel[to..];
             let chunk_bytes = CHUNK / U * PANEL_VECTORS * unit_bytes;

@@ -52,36 +52,6 @@ impl Deref for Bytes {
     }
 }
 
-/// Where one column lies.
-struct Place {
-    /// First byte of its panel.
-    panel: usize,
-    /// Its vector in the panel.
-    vector: usize,
-    /// Its lane in the vector.
-    lane: usize,
-}
-
-impl Place {
-    /// Offset of the scale of group `g`.
-    fn scale(&self, layout: &WeightLayout, g: usize) -> usize {
-        let record = self.panel + layout.first_record() + g * layout.record_bytes();
-        record + self.vector * layout.scale_bytes() + self.lane * layout.scale.bytes()
-    }
-
-    /// Offset of the first byte of zero points of the column's vector in group `g`.
-    fn zeros(&self, layout: &WeightLayout, g: usize) -> usize {
-        self.panel + (g * PANEL_VECTORS + self.vector) * layout.zero_bytes()
-    }
-
-    /// Offset of the column's byte 0 of block 0 of unit `u` of group `g`.
-    fn codes(&self, layout: &WeightLayout, g: usize, u: usize) -> usize {
-        let record = self.panel + layout.first_record() + g * layout.record_bytes();
-        let codes = record + PANEL_VECTORS * layout.scale_bytes();
-        codes + (u * PANEL_VECTORS + self.vector) * layout.panel.unit_bytes() + 4 * self.lane
-    }
-}
-
 impl PackedWeights {
     /// Packs a matrix.
     ///
@@ -128,19 +98,10 @@ impl PackedWeights {
         }
     }
 
-    fn place(&self, column: usize) -> Place {
-        let (layout, c) = (&self.layout, column % self.layout.panel.nr());
-        Place {
-            panel: column / layout.panel.nr() * layout.panel_bytes(),
-            vector: c / layout.panel.lanes,
-            lane: c % layout.panel.lanes,
-        }
-    }
-
     /// The code of output channel `n`, input channel `k`.
     #[must_use]
     pub fn code(&self, n: usize, k: usize) -> u8 {
-        let at = self.place(n);
+        let at = self.layout.place(n);
         let (g, kk) = (k / self.group, k % self.group);
         let bits = self.layout.panel.bits;
         let (u, quad, i) = (kk / unit(bits), kk % unit(bits) / 4, kk % 4);
@@ -156,13 +117,16 @@ impl PackedWeights {
     /// The scale of output channel `n`, group `g`.
     #[must_use]
     pub fn scale(&self, n: usize, g: usize) -> f32 {
-        read_float(self.layout.scale, &self.bytes[self.place(n).scale(&self.layout, g)..])
+        read_float(
+            self.layout.scale,
+            &self.bytes[self.layout.place(n).scale(&self.layout, g)..],
+        )
     }
 
     /// The zero point of output channel `n`, group `g`, as [`QuantMatrix::zero`] gives it.
     #[must_use]
     pub fn zero(&self, n: usize, g: usize) -> f32 {
-        let at = self.place(n);
+        let at = self.layout.place(n);
         let bytes = &self.bytes[at.zeros(&self.layout, g)..];
         match self.layout.zero {
             ZeroLayout::None if self.scheme.is_sign_only() => 0.5,

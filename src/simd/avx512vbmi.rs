@@ -3,7 +3,7 @@
 
 use crate::simd::avx512::{intrinsic, zmm_tier};
 use crate::simd::cpu::{self, Isa};
-use crate::simd::isa::{Body, ShortSums, Simd, SumTables, Tables};
+use crate::simd::isa::{Body, ShortSums, Simd, SumTables, Tables, entries_side_by_side};
 use core::arch::x86_64::*;
 
 /// Proof that the CPU has AVX-512 F, BW, VL, DQ, VNNI and VBMI. Made by [`Simd::detect`] alone.
@@ -70,16 +70,9 @@ impl Tables for Avx512Vbmi {
         tables
     }
 
-    /// A byte's place in its lane says which table of a register: bits 4 and 5.
     #[inline(always)]
     fn entries(self, unit: [Self::I; 2]) -> Self::Entries {
-        let table = self.splat_quad([0, 16, 32, 48]);
-        let mut entries = [unit; 2];
-        for v in 0..2 {
-            entries[0][v] = self.or(self.field(unit[v], 0, 0, 15), table);
-            entries[1][v] = self.or(self.field(unit[v], 4, 0, 15), table);
-        }
-        entries
+        entries_side_by_side(self, unit)
     }
 
     #[inline(always)]

@@ -122,6 +122,16 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn select_nonzero(self, condition: Self::F, a: Self::F, b: Self::F) -> Self::F;
 }
 
+/// Hints that all of a slice will be used soon.
+#[inline(always)]
+pub(crate) fn prefetch_all<S: Simd, T>(simd: S, values: &[T]) {
+    /// Bytes of a cache line.
+    const LINE: usize = 64;
+    for line in values.chunks(LINE / size_of::<T>()) {
+        simd.prefetch(&line[0], 0);
+    }
+}
+
 /// Tiers with a dot product of four bytes in one instruction.
 pub trait Dot: Simd {
     /// Whether [`dot`](Dot::dot) takes the bytes of w as signed. Codes of 8 bits are then moved by 128.
@@ -189,6 +199,20 @@ pub trait Planes: Simd {
 /// quad, then the high parts. Entry e of the table of h and i is for the sum `T` of those `a[4(4h + j) + i]` whose bit j
 /// of e is set; its low part is `T & 127`, its high part `T >> 7`, from −4 to 3.
 pub type SumTables = [[[u8; 64]; 2]; 2];
+
+/// The entries of a unit where one instruction looks up in four tables side by side: a byte's place in its lane says which
+/// table, in bits 4 and 5.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[inline(always)]
+pub(super) fn entries_side_by_side<S: Simd>(simd: S, unit: [S::I; 2]) -> [[S::I; 2]; 2] {
+    let table = simd.splat_quad([0, 16, 32, 48]);
+    let mut entries = [unit; 2];
+    for v in 0..2 {
+        entries[0][v] = simd.or(simd.field(unit[v], 0, 0, 15), table);
+        entries[1][v] = simd.or(simd.field(unit[v], 4, 0, 15), table);
+    }
+    entries
+}
 
 /// Tiers that look sums of activations up in tables of sixteen bytes.
 pub trait Tables: Simd {

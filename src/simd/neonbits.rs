@@ -1,6 +1,6 @@
 //! What rules over the bits of weights need, on Advanced SIMD.
 
-use crate::simd::isa::{Planes, Simd, SumTables, Tables};
+use crate::simd::isa::{Planes, Simd, SumTables, Tables, entries_side_by_side};
 use crate::simd::neon::{Neon, intrinsic};
 use crate::simd::scalarbits;
 use core::arch::aarch64::*;
@@ -57,16 +57,9 @@ impl Tables for Neon {
         scalarbits::tables(a)
     }
 
-    /// A byte's place in its lane says which table of four: bits 4 and 5.
     #[inline(always)]
     fn entries(self, unit: [Self::I; 2]) -> Self::Entries {
-        let table = self.splat_quad([0, 16, 32, 48]);
-        let mut entries = [unit; 2];
-        for v in 0..2 {
-            entries[0][v] = self.or(self.field(unit[v], 0, 0, 15), table);
-            entries[1][v] = self.or(self.field(unit[v], 4, 0, 15), table);
-        }
-        entries
+        entries_side_by_side(self, unit)
     }
 
     #[inline(always)]
