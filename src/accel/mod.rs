@@ -2,7 +2,9 @@
 //! bit-accurately, the device walks rows, groups and columns through it and finishes the sums.
 #![forbid(unsafe_code)]
 
+pub mod array;
 pub mod catalogue;
 pub mod device;
 pub mod element;
+pub mod memory;
 pub mod weights;
