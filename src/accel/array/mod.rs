@@ -13,9 +13,14 @@
 //! `T + R + C − 2` cycles where outputs stay, and `R + T + R + C − 2` where an operand has to be brought in first, one
 //! row a cycle. Folds follow each other without overlap. These are the counts of SCALE-Sim (arXiv 1811.02883, versions
 //! 2 and 3), whose `Total Cycles` is the index of the last cycle and thus smaller by one.
+#![forbid(unsafe_code)]
+
+mod step;
 
 use crate::base::error::{Error, Result};
 use alloc::string::String;
+
+pub use step::Stepped;
 
 /// The extents of `Y[M,N] = X[M,K] · W[N,K]ᵀ`.
 ///
@@ -164,7 +169,7 @@ impl TryFrom<Fields> for Array {
 }
 
 /// How an array gets through a product, if memory never holds it up. Counts are capped at `u64::MAX`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "lab", derive(serde::Serialize))]
 pub struct Walk {
     /// Times the array is filled anew.
@@ -268,6 +273,9 @@ impl Array {
     /// scratchpads do not hold more. What stays in an element is then brought in (or taken out) once a piece.
     #[must_use]
     pub fn walk_in_pieces(&self, e: Extents, pieces: u64) -> Walk {
+        if e.macs() == 0 {
+            return Walk::default();
+        }
         let [rows, cols, time] = self.dataflow.axes();
         let (extents, per) = (e.list(), self.per_element.list());
         let blocks = |axis: usize| extents[axis].div_ceil(per[axis]);

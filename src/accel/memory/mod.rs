@@ -20,15 +20,24 @@
 //! **Which tiles.** A tile spans a fold of the array, or two, four, eight … of them, or all of the extent; in time, where
 //! a fold has no end of its own, it spans a power of two or all. Among all tiles of this family that fit, and all
 //! orders, those with the fewest cycles are taken; of these the ones with the least traffic; of these the longest in
-//! time, and then the first in the order of search. Neither the family nor the cycles of a tiling depend on the sizes
+//! time, then along rows, then along columns. Neither the family nor the cycles of a tiling depend on the sizes
 //! of the scratchpads, so a smaller scratchpad, like a lower bandwidth, never makes a product faster.
+//!
+//! A product starts when the one before has stored its outputs.
 //!
 //! What is left out: refresh, rows and bursts of the DRAM, conflicts of scratchpad banks, and where within a sweep the
 //! traffic lies. The figures are those of a well-scheduled machine.
+#![forbid(unsafe_code)]
+
+mod tiling;
+
+#[cfg(test)]
+mod tests;
 
 use crate::accel::array::{Array, Extents, Walk};
 use crate::base::error::{Error, Result};
 use alloc::format;
+use tiling::{Candidate, Problem};
 
 /// Bits per value of everything that moves. Those of a weight include its share of scales and zero points, 4.16 for
 /// instance, so they need not be whole.
@@ -167,141 +176,6 @@ pub struct Traffic {
     pub tiling: Tiling,
 }
 
-/// The orders of the loops over M, N and K (0, 1, 2), outermost first, and their names.
-const ORDERS: [([usize; 3], &str); 6] = [
-    ([0, 1, 2], "mnk"),
-    ([1, 0, 2], "nmk"),
-    ([0, 2, 1], "mkn"),
-    ([2, 0, 1], "kmn"),
-    ([1, 2, 0], "nkm"),
-    ([2, 1, 0], "knm"),
-];
-
-/// How often the operand without `axis` is fetched: once for every step along `axis`, unless it stays because nothing
-/// within moves it.
-fn fetches(trips: [u64; 3], order: [usize; 3], axis: usize) -> f64 {
-    let within = order.iter().skip_while(|&&a| a != axis).skip(1);
-    if within.into_iter().any(|&a| trips[a] > 1) {
-        trips[axis] as f64
-    } else {
-        1.0
-    }
-}
-
-/// A product, its array and its widths: what all tilings have in common.
-struct Problem<'a> {
-    array: &'a Array,
-    extents: [u64; 3],
-    widths: &'a Widths,
-    /// Half the scratchpads for activations, weights, outputs, in bits.
-    halves: [f64; 3],
-}
-
-/// One candidate.
-struct Candidate {
-    cycles: u64,
-    dram: Dram,
-    tile: [u64; 3],
-    order: &'static str,
-}
-
-impl Problem<'_> {
-    /// Tile extents along an axis: a fold, doubled until it covers the extent.
-    fn extents_of_tiles(&self, axis: usize) -> impl Iterator<Item = u64> + use<> {
-        let extent = self.extents[axis];
-        let step = self.array.fold()[axis].unwrap_or_else(|| self.array.products().list()[axis]);
-        core::iter::successors(Some(step.min(extent)), move |&tile| {
-            (tile < extent).then(|| tile.saturating_mul(2).min(extent))
-        })
-    }
-
-    /// Whether sums leave the array before they are finished.
-    fn partial(&self, trips_k: u64) -> bool {
-        match self.array.fold()[2] {
-            Some(fold) => self.extents[2] > fold,
-            None => trips_k > 1,
-        }
-    }
-
-    /// What a tile takes of the scratchpads for activations, weights, outputs, in bits.
-    fn bits(&self, [m, n, k]: [u64; 3]) -> [f64; 3] {
-        let w = self.widths;
-        let partial = self.partial(self.extents[2].div_ceil(k));
-        let output = if partial { w.partial.max(w.output) } else { w.output };
-        let area = |a: u64, b: u64, width: f64| a as f64 * b as f64 * width;
-        [area(m, k, w.activation), area(n, k, w.weight), area(m, n, output)]
-    }
-
-    fn fits(&self, tile: [u64; 3]) -> bool {
-        self.bits(tile)
-            .iter()
-            .zip(self.halves)
-            .all(|(&bits, half)| bits <= half)
-    }
-
-    fn dram(&self, trips: [u64; 3], order: [usize; 3]) -> Dram {
-        let ([m, n, k], w) = (self.extents.map(|e| e as f64), self.widths);
-        let spills = fetches(trips, order, 2) - 1.0;
-        Dram {
-            activation_read: m * k * w.activation * fetches(trips, order, 1),
-            weight_read: n * k * w.weight * fetches(trips, order, 0),
-            output_read: m * n * w.partial * spills,
-            output_written: m * n * (w.partial * spills + w.output),
-        }
-    }
-
-    /// Bits of the first load and the last store.
-    fn ends(&self, tile: [u64; 3]) -> f64 {
-        let fold = self.array.fold();
-        let mut first = tile;
-        let mut last = tile;
-        for axis in 0..3 {
-            let step = fold[axis].unwrap_or(tile[axis]);
-            first[axis] = step.min(self.extents[axis]);
-            last[axis] = (self.extents[axis] - 1) % step + 1;
-        }
-        let ([m, n, k], w) = (first.map(|e| e as f64), self.widths);
-        m * k * w.activation + n * k * w.weight + last[0] as f64 * last[1] as f64 * w.output
-    }
-
-    /// The best tiling in this many pieces in time.
-    fn best(&self, tile_in_time: u64, compute: u64, bandwidth: f64) -> Option<Candidate> {
-        let [rows, cols, time] = self.array.dataflow().axes();
-        let mut best: Option<Candidate> = None;
-        for along_rows in self.extents_of_tiles(rows) {
-            let mut tile = [0; 3];
-            (tile[rows], tile[time]) = (along_rows, tile_in_time);
-            // A larger tile never moves more: only the largest that fits is of interest.
-            let largest = self.extents_of_tiles(cols).take_while(|&along_cols| {
-                tile[cols] = along_cols;
-                self.fits(tile)
-            });
-            let Some(along_cols) = largest.last() else { break };
-            tile[cols] = along_cols;
-            let mut trips = [0; 3];
-            for axis in 0..3 {
-                trips[axis] = self.extents[axis].div_ceil(tile[axis]);
-            }
-            for (order, name) in ORDERS {
-                let dram = self.dram(trips, order);
-                if best.as_ref().is_none_or(|best| dram.total() < best.dram.total()) {
-                    best = Some(Candidate {
-                        cycles: 0,
-                        dram,
-                        tile,
-                        order: name,
-                    });
-                }
-            }
-        }
-        let mut best = best?;
-        let computed = compute as f64 + self.ends(best.tile) / bandwidth;
-        // Casts from floating point saturate.
-        best.cycles = (libm::ceil(computed.max(best.dram.total() / bandwidth)) as u64).max(compute);
-        Some(best)
-    }
-}
-
 impl Memory {
     /// Chooses tiles for this product and counts cycles and bits.
     ///
@@ -310,17 +184,12 @@ impl Memory {
     /// [`Error::Unsupported`]: half a scratchpad does not hold the operands of one step of one fold.
     pub fn traffic(&self, array: &Array, e: Extents, widths: &Widths) -> Result<Traffic> {
         self.check(e, widths)?;
-        let problem = Problem {
-            array,
-            extents: e.list(),
-            widths,
-            halves: [self.activation_bytes, self.weight_bytes, self.output_bytes].map(|bytes| bytes as f64 * 4.0),
-        };
+        let problem = Problem::new(self, array, e, widths);
         let time = array.dataflow().axes()[2];
         let mut best: Option<(Candidate, Walk)> = None;
         for tile in problem.extents_of_tiles(time) {
             let walk = array.walk_in_pieces(e, problem.extents[time].div_ceil(tile));
-            let Some(found) = problem.best(tile, walk.cycles, self.dram_bits_per_cycle) else {
+            let Some(found) = problem.best(tile, walk.cycles) else {
                 continue;
             };
             let rank = |c: &Candidate| (c.cycles, c.dram.total());
@@ -386,20 +255,5 @@ impl Memory {
                 format!("{bandwidth}"),
             ))
         }
-    }
-}
-
-impl Problem<'_> {
-    /// The refusal of the scratchpad that does not hold the smallest tile.
-    fn too_small(&self) -> Error {
-        let smallest = [0, 1, 2].map(|axis| self.extents_of_tiles(axis).next().unwrap_or(1));
-        let names = ["memory.activation_bytes", "memory.weight_bytes", "memory.output_bytes"];
-        let bits = self.bits(smallest);
-        let short = (0..3).find(|&i| bits[i] > self.halves[i]).unwrap_or(2);
-        let expected = format!(
-            "at least {} bytes, twice the smallest tile",
-            libm::ceil(bits[short] / 4.0)
-        );
-        Error::unsupported(names[short], expected, format!("{}", self.halves[short] / 4.0))
     }
 }
