@@ -4,6 +4,8 @@
 
 pub mod array;
 pub mod catalogue;
+#[cfg(feature = "lab")]
+pub mod cost;
 pub mod device;
 pub mod element;
 pub mod memory;
