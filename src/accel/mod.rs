@@ -8,5 +8,7 @@ pub mod catalogue;
 pub mod cost;
 pub mod device;
 pub mod element;
+#[cfg(feature = "lab")]
+pub mod hardware;
 pub mod memory;
 pub mod weights;

@@ -188,6 +188,23 @@ fn one(component: &Component) -> Cost {
 }
 
 impl Part {
+    /// The entries of the table that its price is made of, by [name](Components::entries).
+    #[must_use]
+    pub const fn entries(self) -> &'static [&'static str] {
+        match self {
+            Self::AndGate => &["AND gate"],
+            Self::Mux { .. } | Self::Shifter { .. } => &["multiplexer bit"],
+            Self::Adder { .. } => &["adder bit"],
+            Self::Multiplier { .. } => &["multiplier, b1 x b2", "multiplier, (b1 + b2) / 2"],
+            Self::Register { .. } => &["register bit"],
+            Self::Normaliser { .. } => &["multiplexer bit", "adder bit"],
+            Self::F16Multiplier => &["f16 multiplier"],
+            Self::F16Adder => &["f16 adder"],
+            Self::F32Multiplier => &["f32 multiplier"],
+            Self::F32Adder => &["f32 adder"],
+        }
+    }
+
     /// Its price.
     #[must_use]
     pub fn cost(self, prices: &Components) -> Cost {
