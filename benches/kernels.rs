@@ -6,8 +6,8 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mixgemm::kernel::{Kernel, TileOut};
-use mixgemm::testing::{Draw, KernelCase, exact_slices, for_each_kernel, weights};
-use mixgemm::{GroupSums, Mat, Mode, QuantMatrix, Scheme, reference};
+use mixgemm::testing::{Draw, KernelCase, exact_slices, for_each_kernel, scheme_of, weights};
+use mixgemm::{GroupSums, Mat, Mode, QuantMatrix, reference};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn bench(criterion: &mut Criterion) {
     group.warm_up_time(Duration::from_millis(50));
     group.measurement_time(Duration::from_millis(200));
     for_each_kernel(|kernel| {
-        let (draw, scheme) = (&mut Draw::new(1), Scheme::int(kernel.layout.bits).group(GROUP));
+        let (draw, scheme) = (&mut Draw::new(1), scheme_of(kernel.layout).group(GROUP));
         let w = weights(draw, scheme.asymmetric(), kernel.nr(), K);
         let x = exact_slices(draw, kernel.slices, kernel.mr, K, GROUP);
         let mode = [Mode::A8, Mode::A16]

@@ -20,6 +20,8 @@ pub use crate::quant::sums::{GroupSums, WeightShape};
 pub struct Capabilities {
     /// The widest weight codes it takes, in bits.
     pub max_bits: u8,
+    /// Whether it takes codes of a [book](crate::CodeBook).
+    pub books: bool,
     /// Whether it takes 8-bit activations: modes `a8`, `a8row`, `a8given`, `a8static`.
     pub a8: bool,
     /// Whether it takes mode `a16`.
@@ -67,11 +69,18 @@ impl Capabilities {
         Err(Error::unsupported("mode", expected, mode.name()))
     }
 
-    /// Checks the width of weight codes.
+    /// Checks the width of weight codes, and whether a book is taken.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] when the codes are wider than the backend takes.
-    pub fn check_bits(&self, scheme: &Scheme) -> Result<()> {
+    /// [`Error::Unsupported`] when the codes are wider than the backend takes, or of a book and it takes none.
+    pub fn check_scheme(&self, scheme: &Scheme) -> Result<()> {
+        if scheme.book.is_some() && !self.books {
+            return Err(Error::unsupported(
+                "book",
+                "codes that are integers themselves",
+                "codes of a book",
+            ));
+        }
         if scheme.bits <= self.max_bits {
             return Ok(());
         }

@@ -21,7 +21,8 @@
 //! # What to use
 //!
 //! * [`QuantMatrix`]: weights as integer codes with scales and zero points, quantised here or brought along
-//!   ([`QuantMatrix::from_parts`]).
+//!   ([`QuantMatrix::from_parts`]). Their 4-bit codes may stand for the levels of a [`CodeBook`]: MXFP4, flint, or sixteen
+//!   integers of your own.
 //! * [`Mode`]: how activations become integers: [`Mode::A16`] by default, [`Mode::A8`] for speed, [`Mode::Exact`] for f16
 //!   input without any rounding before the group's sum.
 //! * [`Host`]: the backend for this CPU. [`Plan`] with a [`Workspace`] is the loop of a runtime: nothing is allocated,
@@ -33,9 +34,10 @@
 //! # Vocabulary
 //!
 //! *Activations* and *weights* are the public operands; from packing down they are *lhs* and *rhs*. A weight's integer
-//! is its *code*; a *group* of consecutive codes shares a *scale* and a *zero* point. A code is a sum of *digits* (8,
-//! 4, 2, 1 bits), an activation's integer a sum of signed 8-bit *slices*; kernels multiply codes by one slice at a
-//! time. Four consecutive k are a *quad*, and a *unit* is as many k as fill whole bytes of every digit.
+//! is its *code*, unless codes are numbers of *levels* in a *book*; a *group* of consecutive codes shares a *scale* and
+//! a *zero* point. A code is a sum of *digits* (8, 4, 2, 1 bits), an activation's integer a sum of signed 8-bit *slices*;
+//! kernels multiply codes by one slice at a time. Four consecutive k are a *quad*, and a *unit* is as many k as fill
+//! whole bytes of every digit.
 //!
 //! A *panel* is a strip of weights in kernel order, a *tile* the `mr × nr` outputs that a kernel holds, a *sweep* its
 //! run over the depth, the *fold* what happens at a group's end, the *epilogue* what happens after the last. A *tier*
@@ -131,6 +133,7 @@ pub use host::gemm::{Gemm, Plan};
 pub use host::parallel::{Par, Pool};
 pub use host::products::Product;
 pub use host::workspace::{Workspace, Workspaces};
+pub use quant::book::CodeBook;
 pub use quant::figures::Figures;
 pub use quant::input::{Activations, InputScale, Mode};
 pub use quant::matrix::{Floats, QuantMatrix, Zeros};

@@ -5,7 +5,7 @@
 //! [`integer_row`]:
 //!
 //! ```text
-//! D = Σ q·a     B = Σ a                             exact; 2D − B for one symmetric bit
+//! D = Σ q·a     B = Σ a                             exact; 2D − B for one symmetric bit; a book's v + z in place of q
 //! T = rne_f32(D − z0·B)                             one rounding (exact: of the value in units of 2^-24)
 //! y = fma(T, rne_f32(s·t), y)                       a8, a16
 //! y = fma(T, s, y)                                  the other modes; their t belongs to the epilogue
@@ -27,11 +27,10 @@ use core::borrow::Borrow;
 /// `D − z0·B` (`2D − B` for one symmetric bit) of one row, group and column.
 fn group_sum(w: &QuantMatrix, a: &[i64], n: usize, g: usize) -> i128 {
     let range = w.group_range(g);
-    let codes = &w.code_row(n)[range.clone()];
-    let d: i128 = codes
-        .iter()
+    let d: i128 = w
+        .carried(n, range.clone())
         .zip(&a[range.clone()])
-        .map(|(&q, &a)| i128::from(q) * i128::from(a))
+        .map(|(q, &a)| i128::from(q) * i128::from(a))
         .sum();
     let b: i128 = a[range].iter().map(|&a| i128::from(a)).sum();
     if w.scheme().is_sign_only() {
@@ -90,7 +89,8 @@ fn sum_row(w: &QuantMatrix, x: &IntegerRow, mode: Mode, y: &mut [f32]) {
             fold(w, x, mode, n, *y)
         } else {
             let special = non_finite_sum(&x.non_finite, |k| {
-                weight_sign(w.code_row(n)[k], w.zero(n, k / group), w.scale(n, k / group))
+                let q = w.scheme().carried(w.code_row(n)[k]);
+                weight_sign(q, w.zero(n, k / group), w.scale(n, k / group))
             });
             *y + special
         });

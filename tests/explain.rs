@@ -9,7 +9,7 @@ use mixgemm::kernel::select::{choose, slice_counts, usual};
 use mixgemm::kernel::{Family, Kernel, catalogue};
 use mixgemm::pack::activations::MAX_SLICES;
 use mixgemm::pack::layout::PanelLayout;
-use mixgemm::testing::{Draw, Inputs, STATIC, exact_slices, weights};
+use mixgemm::testing::{Draw, Inputs, STATIC, exact_slices, scheme_of, weights};
 use mixgemm::{Activations, Epilogue, Gemm, Host, Isa, Mat, Mode, Plan, QuantMatrix, Scheme, Workspace};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -20,9 +20,10 @@ const MODES: [Mode; 6] = [Mode::A8, Mode::A8Row, Mode::A8Given, STATIC, Mode::A1
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Every tier of the catalogue with every layout that it reads.
-fn layouts(supported: bool) -> BTreeSet<(Isa, usize, u8)> {
+fn layouts(supported: bool) -> BTreeMap<(Isa, usize, u8, bool), PanelLayout> {
     let rows = catalogue::kernels().filter(|k| k.supported() || !supported);
-    rows.map(|k| (k.isa, k.layout.lanes, k.layout.bits)).collect()
+    rows.map(|k| ((k.isa, k.layout.lanes, k.layout.bits, k.layout.book), k.layout))
+        .collect()
 }
 
 fn counts() -> BTreeMap<&'static str, u64> {
@@ -58,12 +59,13 @@ fn every_row_is_reached_by_some_product() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let reached = calls(|| {
         let draw = &mut Draw::new(91);
-        for (isa, lanes, bits) in layouts(true) {
+        for ((isa, lanes, _, book), layout) in layouts(true) {
             for (i, m) in rows(isa).into_iter().enumerate() {
-                let scheme = Scheme::int(bits).group(9);
-                let scheme = [scheme, scheme.asymmetric(), scheme.float_zero()][i % 3];
+                let scheme = scheme_of(layout).group(9);
+                let kinds = [scheme, scheme.asymmetric(), scheme.float_zero()];
+                let scheme = if book { scheme } else { kinds[i % 3] };
                 let w = weights(draw, scheme, 2 * lanes + 1, 20);
-                let gemm = packed(&w, isa, PanelLayout { lanes, bits });
+                let gemm = packed(&w, isa, layout);
                 for (mode, x) in Inputs::new(draw, m, 20).cases() {
                     let plan = gemm.plan(mode).unwrap();
                     run(&plan, x, w.n());
@@ -88,11 +90,12 @@ fn every_row_is_reached_by_some_product() {
 fn no_tier_takes_a_row_of_another() {
     let tiers: BTreeSet<Isa> = catalogue::kernels().map(|k| k.isa).collect();
     for isa in &tiers {
-        let widths: BTreeSet<u8> = layouts(false).iter().filter(|l| l.0 == *isa).map(|l| l.2).collect();
-        assert_eq!(widths, (1..=8).collect(), "{isa}");
+        let own = layouts(false).into_keys().filter(|l| l.0 == *isa);
+        let widths: BTreeSet<(u8, bool)> = own.map(|l| (l.2, l.3)).collect();
+        let all = (1..=8).map(|bits| (bits, false)).chain([(4, true)]);
+        assert_eq!(widths, all.collect(), "{isa}");
     }
-    for (isa, lanes, bits) in layouts(false) {
-        let layout = PanelLayout { lanes, bits };
+    for ((isa, ..), layout) in layouts(false) {
         for mode in MODES {
             let what = format!("{isa} {layout:?} {mode:?}");
             let selection = choose(isa, layout, mode, |_| false).expect(&what);
@@ -181,13 +184,15 @@ fn explanations_are_what_happens() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let draw = &mut Draw::new(92);
     let mut widths = BTreeSet::new();
-    for (isa, lanes, bits) in layouts(true) {
+    for ((isa, lanes, bits, book), layout) in layouts(true) {
         for m in rows(isa) {
             // The long groups of 8-bit codes are folded in f64.
             let group = if bits == 8 { 256 } else { 8 + usize::from(bits) };
             let k = 2 * group;
-            let w = weights(draw, Scheme::int(bits).group(group).asymmetric(), 3 * 2 * lanes, k);
-            let gemm = packed(&w, isa, PanelLayout { lanes, bits });
+            let scheme = scheme_of(layout).group(group);
+            let scheme = if book { scheme } else { scheme.asymmetric() };
+            let w = weights(draw, scheme, 3 * 2 * lanes, k);
+            let gemm = packed(&w, isa, layout);
             let inputs = Inputs::new(draw, m, k);
             let check = |plan: &Plan, x: Activations<'_>, slices: usize, forced: bool| {
                 let e = plan.explain(m);
@@ -226,9 +231,9 @@ fn explanations_are_what_happens() {
 
 #[test]
 fn tiles_are_counted_as_they_are_walked() {
-    for (isa, lanes, bits) in layouts(false) {
+    for ((isa, ..), layout) in layouts(false) {
         for mode in MODES {
-            let selection = choose(isa, PanelLayout { lanes, bits }, mode, |_| false).unwrap();
+            let selection = choose(isa, layout, mode, |_| false).unwrap();
             for m in 0..100 {
                 let mut walked = BTreeMap::new();
                 for (_, height) in selection.tiles(m) {
@@ -236,7 +241,7 @@ fn tiles_are_counted_as_they_are_walked() {
                 }
                 let walked: Vec<_> = walked.into_iter().rev().collect();
                 let counted: Vec<_> = selection.tile_counts(m).collect();
-                assert_eq!(counted, walked, "{isa} {lanes} lanes, {bits} bits, {mode:?}, M = {m}");
+                assert_eq!(counted, walked, "{isa} {layout:?}, {mode:?}, M = {m}");
             }
         }
     }

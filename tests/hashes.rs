@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 #![cfg(feature = "testing")]
 
-use mixgemm::testing::{Draw, Inputs, for_each_backend, schemes, weights};
+use mixgemm::testing::{Draw, Inputs, book_schemes, for_each_backend, schemes, weights};
 use mixgemm::{Activation, Activations, Element, Epilogue, Group, Mat, MatMut, Mode, Output, QuantMatrix, Scheme};
 use mixgemm::{bf16, f16, reference};
 use std::collections::BTreeMap;
@@ -77,14 +77,18 @@ const SHAPES: [(usize, usize, usize); 12] = [
 
 /// Calls `check` with the name of every case, its weights, and a function that gives the hash of an output.
 fn for_each_case(mut check: impl FnMut(&str, &QuantMatrix, &Case<'_>)) {
+    let plain = (0..SHAPES.len()).map(|turn| (turn, schemes(SHAPES[turn].2, turn)));
+    let books = (0..SHAPES.len())
+        .step_by(3)
+        .map(|turn| (turn, book_schemes(SHAPES[turn].2, turn)));
     let mut index = 0;
-    for turn in 0..SHAPES.len() {
-        for (i, scheme) in schemes(SHAPES[turn].2, turn).into_iter().enumerate() {
+    for (turn, schemes) in plain.chain(books) {
+        for (i, scheme) in schemes.into_iter().enumerate() {
             let (m, n, k) = SHAPES[(turn + i) % SHAPES.len()];
             let draw = &mut Draw::new(index);
             let w = weights(draw, scheme, n, k);
             let inputs = Inputs::new(draw, m, k);
-            // Twelve turns: every width and kind of zero point meets every mode with every element.
+            // Twelve turns: every width and kind of zero point meets every mode with every element, as some book does.
             let taken = (turn + i) % 12;
             let special = index % 5 == 4 && inputs.cases()[taken].0 != Mode::A8Given;
             let inputs = if special { with_special(inputs) } else { inputs };
@@ -104,8 +108,11 @@ fn for_each_case(mut check: impl FnMut(&str, &QuantMatrix, &Case<'_>)) {
             };
             let output = ["f32", "f32", "f16", "bf16"][(index / 3 % 4) as usize];
             let name = format!(
-                "{index:03}-w{}-{:?}-{}-{:?}-{}-{}-{m}x{n}x{k}-{finish}{}-{output}",
-                scheme.bits,
+                "{index:03}-{}-{:?}-{}-{:?}-{}-{}-{m}x{n}x{k}-{finish}{}-{output}",
+                match scheme.book {
+                    Some(_) => format!("b{i}"),
+                    None => format!("w{}", scheme.bits),
+                },
                 scheme.zero,
                 group_name(&scheme),
                 scheme.scale,
@@ -164,7 +171,7 @@ fn outputs_have_the_hashes_on_file() {
         assert_eq!(format!("{hash:016x}"), expected, "{name}: reference");
         for_each_backend(|backend_name, backend| {
             let capabilities = backend.capabilities();
-            if capabilities.takes(case.mode) && w.scheme().bits <= capabilities.max_bits {
+            if capabilities.takes(case.mode) && capabilities.check_scheme(w.scheme()).is_ok() {
                 let prepared = backend.prepare(w).unwrap();
                 let hash = case.hash(&|y| {
                     backend.run(&prepared, case.x, case.mode, &case.epilogue, y).unwrap();

@@ -3,9 +3,11 @@
 #![cfg(feature = "testing")]
 
 use mixgemm::kernel::{Family, Kernel, catalogue};
-use mixgemm::pack::layout::ZeroLayout;
+use mixgemm::pack::layout::{PanelLayout, ZeroLayout};
 use mixgemm::quant::sums::GroupSums;
-use mixgemm::testing::{Draw, Inputs, KernelCase, STATIC, exact_slices, for_each_kernel, weights, weights_with_zeros};
+use mixgemm::testing::{
+    BOOKS, Draw, Inputs, KernelCase, STATIC, exact_slices, for_each_kernel, weights, weights_with_zeros,
+};
 use mixgemm::{Activations, Isa, Mat, Mode, QuantMatrix, ScaleType, Scheme, ZeroPoint, reference};
 use std::collections::BTreeSet;
 
@@ -48,8 +50,11 @@ fn check_raw(case: &KernelCase, w: &QuantMatrix, (mode, x): (Mode, Activations<'
     }
 }
 
-/// Schemes of a width whose packed zero points take every layout there is for it.
-fn schemes(bits: u8) -> Vec<(Scheme, Option<ZeroLayout>)> {
+/// Schemes of a width whose packed zero points take every layout there is for it, or those of all books.
+fn schemes(PanelLayout { bits, book, .. }: PanelLayout) -> Vec<(Scheme, Option<ZeroLayout>)> {
+    if book {
+        return BOOKS.map(|book| (Scheme::book(book), Some(ZeroLayout::None))).to_vec();
+    }
     let layouts = [
         (ZeroPoint::Symmetric, ZeroLayout::None, 1),
         (ZeroPoint::Integer, ZeroLayout::Nibble, 1),
@@ -92,7 +97,7 @@ fn every_row_of_the_catalogue_gives_the_bits_of_the_reference() {
     let mut ran = BTreeSet::new();
     let mut seed = 0;
     for_each_kernel(|kernel| {
-        for (i, (scheme, layout)) in schemes(kernel.layout.bits).into_iter().enumerate() {
+        for (i, (scheme, layout)) in schemes(kernel.layout).into_iter().enumerate() {
             seed += 1;
             let draw = &mut Draw::new(seed);
             // One or two full units and a part of one in a group; a ragged last group; a last panel that is not full.
@@ -161,7 +166,7 @@ fn names_are_unique_and_say_what_the_row_is() {
         }
         expect(&mut name, "-a");
         assert_eq!(number(&mut name), 8 * kernel.slices);
-        expect(&mut name, ".w");
+        expect(&mut name, if kernel.layout.book { ".b" } else { ".w" });
         assert_eq!(number(&mut name), usize::from(kernel.layout.bits));
         expect(
             &mut name,
@@ -185,14 +190,14 @@ fn names_are_unique_and_say_what_the_row_is() {
 #[test]
 fn every_width_and_slice_count_has_a_row_of_one() {
     for isa in Isa::ALL {
-        for bits in 1..=8 {
+        for (bits, book) in (1..=8).map(|bits| (bits, false)).chain([(4, true)]) {
             for slices in 1..=4 {
                 // No layout at all: a tier of another architecture.
-                let layout = catalogue::layout(isa, bits);
+                let layout = catalogue::layout(isa, bits, book);
                 let row = |k: &Kernel| k.isa == isa && Some(k.layout) == layout && k.slices == slices && k.mr == 1;
                 assert!(
                     layout.is_none() && !isa.supported() || catalogue::kernels().any(row),
-                    "{isa}, {bits} bits, {slices} slices"
+                    "{isa}, {bits} bits, book {book}, {slices} slices"
                 );
             }
         }

@@ -107,6 +107,7 @@ impl<S: Simd> Body<S> for Every {
         integers(simd, &mut draw, log);
         stores(simd, &mut draw, log);
         fields(simd, &mut draw, log);
+        books(simd, &mut draw, log);
         conversions(simd, &mut draw, log);
         floats(simd, &mut draw, log);
     }
@@ -202,6 +203,20 @@ fn fields<S: Simd>(simd: S, draw: &mut Draw, log: &mut Log) {
             }
             log.push((format!("field >> {right} << {left} & {mask:#x}"), out));
         }
+    }
+}
+
+/// Every number at every place, in tables of all bytes.
+#[inline(always)]
+fn books<S: Simd>(simd: S, draw: &mut Draw, log: &mut Log) {
+    let numbers: Vec<u32> = random(draw, ROUND).iter().map(|x| x & 0x0F0F_0F0F).collect();
+    for start in (0..=255u8).step_by(16) {
+        let book = simd.book(&std::array::from_fn(|i| start + (i as u8 * 7) % 16));
+        let mut out = Vec::new();
+        for v in numbers.chunks_exact(S::LANES) {
+            out.extend(from_ints(simd, simd.decode(book, to_ints(simd, v))));
+        }
+        log.push((format!("decode from {start}"), out));
     }
 }
 

@@ -10,7 +10,7 @@ use contract::{Row, activations, decode_f16, f32_of, fold, sums};
 use dashu::base::Abs;
 use dashu::rational::RBig;
 use draw::Draw;
-use mixgemm::{Activation, Activations, Epilogue, Floats, Group, GroupSums, Mat, MatRef, Mode, QuantMatrix};
+use mixgemm::{Activation, Activations, CodeBook, Epilogue, Floats, Group, GroupSums, Mat, MatRef, Mode, QuantMatrix};
 use mixgemm::{Result, ScaleType, Scheme, ZeroPoint, Zeros, bf16, f16, reference};
 use rational::{BF16, F16, add, exact, mul, power_of_two, round, round_to_integer};
 
@@ -193,48 +193,57 @@ fn finite_f16(draw: &mut Draw) -> f16 {
 fn the_reference_equals_the_oracle_in_every_mode() {
     let mut draw = Draw(11);
     let mut compared = 0;
-    for width in 1..=8u8 {
-        for zero in [ZeroPoint::Symmetric, ZeroPoint::Integer, ZeroPoint::Float] {
-            for (i, group) in [Group::Length(5), Group::Length(8), Group::Channel, Group::Tensor]
-                .into_iter()
-                .enumerate()
-            {
-                let scale = [ScaleType::F32, ScaleType::F16, ScaleType::Bf16][(i + usize::from(width)) % 3];
-                let mut scheme = Scheme::int(width).scales(scale);
-                (scheme.zero, scheme.group) = (zero, group);
-                let (m, n, k) = (2, 3, 12 + draw.below(11));
-                let w = weights(&mut draw, scheme, n, k, false);
-                let bias: Vec<f32> = (0..n).map(|_| draw.signed()).collect();
-                let residual = Mat::from_fn(m, n, |_, _| draw.signed());
-                let f32s = Input::F32(wild(&mut draw, m, k));
-                let halves = Input::F16(Mat::from_fn(m, k, |_, _| finite_f16(&mut draw)));
-                let source = wild(&mut draw, m, k);
-                let brains = Input::Bf16(Mat::from_fn(m, k, |r, c| bf16::from_f32(source.view().row(r)[c])));
-                let even = Input::F32(Mat::from_fn(m, k, |_, _| draw.signed()));
-                let given = Input::I8(Mat::from_fn(m, k, |_, _| draw.bits() as i8), vec![0.013, -3.5e-41]);
-                let fixed = |scale, saturate| Mode::A8Static { scale, saturate };
-                let cases = [
-                    (&f32s, Mode::A8),
-                    (&f32s, Mode::A8Row),
-                    (&f32s, Mode::A16),
-                    (&f32s, fixed(0.01, true)),
-                    (&halves, Mode::A8),
-                    (&halves, Mode::A8Row),
-                    (&halves, Mode::A16),
-                    (&halves, Mode::Exact),
-                    (&halves, fixed(1.0, true)),
-                    (&brains, Mode::A8),
-                    (&brains, Mode::A16),
-                    (&even, Mode::A8),
-                    (&even, Mode::A16),
-                    (&even, fixed(0.007_7, true)),
-                    (&even, fixed(0.007_7, false)),
-                    (&given, Mode::A8Given),
-                ];
-                for (x, mode) in cases {
-                    let label = format!("{scheme:?} {mode:?} {}", x.view().element());
-                    compared += check(&w, x, mode, &bias, residual.view(), &label);
-                }
+    let kinds = [ZeroPoint::Symmetric, ZeroPoint::Integer, ZeroPoint::Float];
+    let plain = (1..=8u8).flat_map(|width| {
+        kinds.map(|zero| Scheme {
+            zero,
+            ..Scheme::int(width)
+        })
+    });
+    let wide = CodeBook::new([-128, 127, 1, -1, 64, -64, 7, 8, 9, 10, 11, 12, 0, 0, 126, -127]);
+    let books = [CodeBook::MXFP4, CodeBook::FLINT4_UNSIGNED, CodeBook::IQ4_NL, wide].map(Scheme::book);
+    for base in plain.chain(books) {
+        for (i, group) in [Group::Length(5), Group::Length(8), Group::Channel, Group::Tensor]
+            .into_iter()
+            .enumerate()
+        {
+            let scale = [ScaleType::F32, ScaleType::F16, ScaleType::Bf16][(i + usize::from(base.bits)) % 3];
+            let scheme = Scheme {
+                group,
+                ..base.scales(scale)
+            };
+            let (m, n, k) = (2, 3, 12 + draw.below(11));
+            let w = weights(&mut draw, scheme, n, k, false);
+            let bias: Vec<f32> = (0..n).map(|_| draw.signed()).collect();
+            let residual = Mat::from_fn(m, n, |_, _| draw.signed());
+            let f32s = Input::F32(wild(&mut draw, m, k));
+            let halves = Input::F16(Mat::from_fn(m, k, |_, _| finite_f16(&mut draw)));
+            let source = wild(&mut draw, m, k);
+            let brains = Input::Bf16(Mat::from_fn(m, k, |r, c| bf16::from_f32(source.view().row(r)[c])));
+            let even = Input::F32(Mat::from_fn(m, k, |_, _| draw.signed()));
+            let given = Input::I8(Mat::from_fn(m, k, |_, _| draw.bits() as i8), vec![0.013, -3.5e-41]);
+            let fixed = |scale, saturate| Mode::A8Static { scale, saturate };
+            let cases = [
+                (&f32s, Mode::A8),
+                (&f32s, Mode::A8Row),
+                (&f32s, Mode::A16),
+                (&f32s, fixed(0.01, true)),
+                (&halves, Mode::A8),
+                (&halves, Mode::A8Row),
+                (&halves, Mode::A16),
+                (&halves, Mode::Exact),
+                (&halves, fixed(1.0, true)),
+                (&brains, Mode::A8),
+                (&brains, Mode::A16),
+                (&even, Mode::A8),
+                (&even, Mode::A16),
+                (&even, fixed(0.007_7, true)),
+                (&even, fixed(0.007_7, false)),
+                (&given, Mode::A8Given),
+            ];
+            for (x, mode) in cases {
+                let label = format!("{scheme:?} {mode:?} {}", x.view().element());
+                compared += check(&w, x, mode, &bias, residual.view(), &label);
             }
         }
     }
@@ -364,7 +373,8 @@ fn rows_with_non_finite_inputs_follow_their_table() {
             Zeros::Float(Floats::F32(vec![7.5])),
         )
     };
-    let cases: [(QuantMatrix, [f32; 4], f32); 22] = [
+    let book = |s| weights(Scheme::book(CodeBook::MXFP4), &[7, 9, 0, 8], s, Zeros::Symmetric); // levels 12, −1, 0, 0
+    let cases: [(QuantMatrix, [f32; 4], f32); 26] = [
         (four(0.5), [inf, 1.0, 1.0, 1.0], inf),
         (four(0.5), [-inf, 1.0, 1.0, 1.0], -inf),
         (four(0.5), [1.0, 1.0, inf, 1.0], -inf),
@@ -387,6 +397,10 @@ fn rows_with_non_finite_inputs_follow_their_table() {
         (float(0.5), [inf, 1.0, 1.0, 1.0], inf),
         (float(0.5), [1.0, inf, 1.0, 1.0], -inf),
         (float(0.5), [inf, inf, 1.0, 1.0], nan),
+        (book(0.5), [inf, 1.0, 1.0, 1.0], inf),
+        (book(0.5), [inf, -inf, 1.0, 1.0], inf),
+        (book(-0.5), [1.0, inf, 1.0, 1.0], inf),
+        (book(0.5), [1.0, 1.0, 1.0, inf], nan),
     ];
     for (w, x, expected) in &cases {
         let fixed = Mode::A8Static {

@@ -5,8 +5,8 @@
 use mixgemm::kernel::catalogue;
 use mixgemm::pack::layout::PanelLayout;
 use mixgemm::pack::weights::PackedWeights;
-use mixgemm::testing::{Backwards, Draw, Inputs, schemes, weights, weights_with_zeros};
-use mixgemm::{Epilogue, Group, Host, Isa, Mat, Par, ScaleType, Scheme, Workspace, ZeroPoint};
+use mixgemm::testing::{Backwards, Draw, Inputs, book_schemes, schemes, weights, weights_with_zeros};
+use mixgemm::{CodeBook, Epilogue, Group, Host, Isa, Mat, Par, ScaleType, Scheme, Workspace, ZeroPoint};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -18,11 +18,12 @@ fn packed_weights_hold_every_code_scale_and_zero_point() {
             .into_iter()
             .enumerate()
         {
-            for scheme in schemes(k, turn) {
+            for scheme in schemes(k, turn).into_iter().chain(book_schemes(k, turn)) {
                 let w = weights(draw, scheme, n, k);
                 let layout = PanelLayout {
                     lanes,
                     bits: scheme.bits,
+                    book: scheme.book.is_some(),
                 };
                 let packed = PackedWeights::pack(&w, layout).unwrap();
                 let what = format!("{scheme:?} {n} x {k}, {lanes} lanes");
@@ -77,12 +78,15 @@ fn packing_costs_little_space() {
 #[test]
 fn one_packed_matrix_serves_every_mode_and_batch() {
     let draw = &mut Draw::new(63);
-    for bits in 1..=8 {
-        let w = weights(draw, Scheme::int(bits).group(32).asymmetric(), 48, 64);
+    let plain = (1..=8).map(|bits| Scheme::int(bits).asymmetric());
+    for scheme in plain.chain([Scheme::book(CodeBook::MXFP4)]) {
+        let (bits, book) = (scheme.bits, scheme.book.is_some());
+        let w = weights(draw, scheme.group(32), 48, 64);
         let gemm = Host::new().prepare(&w).unwrap();
         drop(w);
         let lanes = gemm.weights().layout().panel.lanes;
-        let same = |isa: &Isa| *isa == Isa::Scalar || catalogue::layout(*isa, bits).is_some_and(|l| l.lanes == lanes);
+        let same =
+            |isa: &Isa| *isa == Isa::Scalar || catalogue::layout(*isa, bits, book).is_some_and(|l| l.lanes == lanes);
         for m in [1, 40] {
             let inputs = Inputs::new(draw, m, 64);
             for (mode, x) in inputs.cases() {
@@ -122,7 +126,7 @@ fn packed_weights_are_shared_and_never_copied() {
 #[test]
 fn panels_are_the_same_whoever_packs_them() {
     let draw = &mut Draw::new(65);
-    for scheme in schemes(70, 3) {
+    for scheme in schemes(70, 3).into_iter().chain(book_schemes(70, 3)) {
         let w = weights(draw, scheme, 101, 70);
         let alone = Host::new().prepare(&w).unwrap();
         let all = 0..alone.weights().layout().panels();

@@ -6,7 +6,7 @@ use mixgemm::base::map::Unchanging;
 use mixgemm::pack::file::{PAGE, PackFile};
 use mixgemm::pack::layout::{PACKING, PanelLayout};
 use mixgemm::pack::weights::PackedWeights;
-use mixgemm::testing::{Draw, Inputs, schemes, weights};
+use mixgemm::testing::{Draw, Inputs, book_schemes, schemes, weights};
 use mixgemm::{Epilogue, Error, Floats, Host, Mat, QuantMatrix, Scheme, Workspace, Zeros};
 use std::fs;
 use std::path::PathBuf;
@@ -57,7 +57,7 @@ fn loaded_weights_multiply_to_the_same_bits() {
     let directory = tempfile::tempdir().unwrap();
     let (path, draw) = (directory.path().join("w.pack"), &mut Draw::new(92));
     let inputs = Inputs::new(draw, 3, K);
-    for scheme in schemes(K, 0) {
+    for scheme in schemes(K, 0).into_iter().chain(book_schemes(K, 0)) {
         let w = weights(draw, scheme, N, K);
         let host = Host::new();
         let packed = host.prepare(&w).unwrap();
@@ -127,7 +127,7 @@ fn other_fields_are_named() {
     let original = fs::read(&path).unwrap();
     let cases: [(usize, &[u8], &str); 17] = [
         (0, b"\x89PNG", "a file of another kind"),
-        (8, &[2], "expected version 1 of the format, found version 2"),
+        (8, &[3], "expected version 2 of the format, found version 3"),
         (12, &[9], "expected version 1 of the packing, found version 9"),
         (16, &[200], "bytes of panels for 200 x 50"),
         (16, &[0xFF; 8], "expected a packed size that fits usize"),
@@ -233,6 +233,7 @@ fn weights_for_other_lanes_are_refused_by_the_host_alone() {
         PanelLayout {
             lanes: own + 1,
             bits: 4,
+            book: false,
         },
     )
     .unwrap();
@@ -296,6 +297,7 @@ fn panels_are_those_of_this_version() {
             let layout = PanelLayout {
                 lanes,
                 bits: scheme.bits,
+                book: scheme.book.is_some(),
             };
             let packed = PackedWeights::pack(&w, layout).unwrap();
             all.update(packed.panels(0..packed.layout().panels()));

@@ -55,6 +55,7 @@ fn sums_on<S: Dot>(w: &QuantMatrix, lhs: &[i8]) -> Vec<i32> {
         PanelLayout {
             lanes: S::LANES,
             bits: 4,
+            book: false,
         },
     )
     .unwrap();

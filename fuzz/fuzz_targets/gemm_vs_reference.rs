@@ -38,9 +38,9 @@ impl Workers {
 }
 
 fn check_host(case: &Case, problem: &Problem, expected: &Answers) {
-    let bits = problem.weights().scheme().bits;
+    let (bits, book) = (problem.weights().scheme().bits, problem.weights().scheme().book.is_some());
     let mut choices = Vec::new();
-    for kernel in catalogue::kernels().filter(|k| k.supported() && k.layout.bits == bits) {
+    for kernel in catalogue::kernels().filter(|k| k.supported() && (k.layout.bits, k.layout.book) == (bits, book)) {
         if !choices.contains(&(kernel.isa, kernel.layout)) {
             choices.push((kernel.isa, kernel.layout));
         }
@@ -56,9 +56,10 @@ fn check_host(case: &Case, problem: &Problem, expected: &Answers) {
 
 fn check_device(device: MixPe, problem: &Problem, expected: &Answers) {
     let capabilities = device.capabilities();
-    let takes_bits = problem.weights().scheme().bits <= capabilities.max_bits;
+    let scheme = problem.weights().scheme();
+    let takes_codes = scheme.bits <= capabilities.max_bits && scheme.book.is_none();
     let prepared = device.prepare(problem.weights());
-    assert_eq!(prepared.is_ok(), takes_bits, "{}", device.name());
+    assert_eq!(prepared.is_ok(), takes_codes, "{}", device.name());
     let Ok(prepared) = prepared else { return };
     let answers = problem.answers(&device, &prepared);
     if capabilities.takes(problem.mode()) {

@@ -96,6 +96,7 @@ fuzz_target!(|case: Case| {
         PanelLayout {
             lanes: case.lanes,
             bits,
+            book: w.scheme().book.is_some(),
         },
     );
     let fits = (1..=64).contains(&case.lanes) && bits == w.scheme().bits;

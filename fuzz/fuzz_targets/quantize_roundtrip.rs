@@ -45,10 +45,12 @@ fn half_ulp(x: f32, width: ScaleType) -> f64 {
     2f64.powi((exponent + 1 - digits).max(least) - 1)
 }
 
-/// `s·(q − z)` of a weight without rounding; `2q − 1` for one symmetric bit.
+/// `s·(q − z)` of a weight without rounding; `2q − 1` for one symmetric bit, the level of q in a book.
 fn weight(q: &QuantMatrix, n: usize, k: usize, g: usize) -> f64 {
     let code = f64::from(q.code_row(n)[k]);
-    let level = if q.scheme().is_sign_only() {
+    let level = if let Some(book) = q.scheme().book {
+        f64::from(book.levels()[usize::from(q.code_row(n)[k])])
+    } else if q.scheme().is_sign_only() {
         2.0 * code - 1.0
     } else {
         code - f64::from(q.zero(n, g))
@@ -72,7 +74,7 @@ fn check_domains(q: &QuantMatrix) {
     for (n, g) in (0..q.n()).flat_map(|n| (0..q.groups()).map(move |g| (n, g))) {
         let z = q.zero(n, g);
         assert!(
-            (0.0..=f32::from(max) + 1.0).contains(&z),
+            scheme.book.is_some() || (0.0..=f32::from(max) + 1.0).contains(&z),
             "zero point {z} of group ({n}, {g})"
         );
     }
@@ -94,6 +96,14 @@ fn check_nearest(q: &QuantMatrix, w: MatRef<'_, f32>) {
                 continue;
             }
             let s = f64::from(scale);
+            if let Some(book) = scheme.book {
+                let distance = |v: f64| (s * v - f64::from(w)).abs();
+                let nearest = book.levels().iter().map(|&v| distance(v.into()));
+                let (found, bound) = (distance(weight(q, n, k, g) / s), nearest.fold(f64::MAX, f64::min));
+                let rounding = f64::from(w).abs() * 2f64.powi(-22) + s * 2f64.powi(-16);
+                assert!(s == 0.0 || found <= bound + rounding, "{w:e} at ({n}, {k}) is off by {found:e}");
+                continue;
+            }
             assert!(s >= 0.0, "scale {s} of group ({n}, {g})");
             let zeta = match scheme.zero {
                 ZeroPoint::Symmetric => 0.0,
@@ -156,7 +166,11 @@ fn check_refusal(error: &Error, case: &Case, scheme: Scheme, w: MatRef<'_, f32>)
     };
     let finite = (0..case.n).all(|n| w.row(n).iter().all(|w| w.is_finite()));
     let largest = (0..case.n).flat_map(|n| w.row(n)).fold(0f32, |m, w| m.max(w.abs()));
-    let steps = f64::from((scheme.max_code() / 2).max(1));
+    let steps = match scheme.book {
+        // The largest level may be 1.
+        Some(_) => 1.0,
+        None => f64::from((scheme.max_code() / 2).max(1)),
+    };
     let widest = match scheme.scale {
         ScaleType::F16 => 65_504.0,
         _ => 3.38e38,

@@ -3,7 +3,7 @@
 
 use crate::words::{Words, seldom, up_to};
 use arbitrary::Arbitrary;
-use mixgemm::{Floats, Group, QuantMatrix, Rounding, ScaleType, Scheme, ZeroPoint, Zeros};
+use mixgemm::{CodeBook, Floats, Group, QuantMatrix, Rounding, ScaleType, Scheme, ZeroPoint, Zeros};
 
 /// A scheme.
 #[derive(Debug, Clone, Arbitrary)]
@@ -14,6 +14,9 @@ pub struct AnyScheme {
     zero: AnyZero,
     scale: Width,
     clip_search: bool,
+    /// The levels of a book, and whether it is one of microscaling.
+    #[arbitrary(with = seldom)]
+    book: Option<([i8; 16], bool)>,
     #[arbitrary(with = seldom)]
     fault: Option<SchemeFault>,
 }
@@ -65,14 +68,20 @@ impl AnyScheme {
     /// The scheme, which [`Scheme::check`] may refuse.
     #[must_use]
     pub fn scheme(&self) -> Scheme {
+        let book = self.book.map(|(levels, microscaling)| {
+            let book = CodeBook::new(levels);
+            if microscaling { book.microscaling() } else { book }
+        });
         let mut scheme = Scheme {
-            bits: self.bits_less_one as u8 + 1,
+            bits: if book.is_some() { 4 } else { self.bits_less_one as u8 + 1 },
+            book,
             group: match self.group {
                 AnyGroup::Length(g) => Group::Length(g + 1),
                 AnyGroup::Channel => Group::Channel,
                 AnyGroup::Tensor => Group::Tensor,
             },
             zero: match self.zero {
+                _ if book.is_some() => ZeroPoint::Symmetric,
                 AnyZero::Symmetric => ZeroPoint::Symmetric,
                 AnyZero::Integer => ZeroPoint::Integer,
                 AnyZero::Float => ZeroPoint::Float,

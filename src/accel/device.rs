@@ -90,7 +90,7 @@ impl<E: ProcessingElement> Device<E> {
     fn check(&self, w: &DeviceWeights, x: &Activations<'_>, mode: Mode) -> Result<()> {
         check_environment()?;
         // Weights that another device prepared may be wider than this element.
-        self.capabilities().check_bits(&w.shape.scheme)?;
+        self.capabilities().check_scheme(&w.shape.scheme)?;
         self.capabilities().check_mode(mode)?;
         x.check(mode, w.shape.k, &w.shape.scheme)
     }
@@ -245,6 +245,7 @@ impl<E: ProcessingElement> Backend for Device<E> {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             max_bits: self.element.max_bits(),
+            books: false,
             a8: self.element.takes(Mode::A8),
             a16: self.element.takes(Mode::A16),
             exact: self.element.takes(Mode::Exact),
@@ -255,7 +256,7 @@ impl<E: ProcessingElement> Backend for Device<E> {
     }
 
     fn prepare(&self, weights: &QuantMatrix) -> Result<DeviceWeights> {
-        self.capabilities().check_bits(weights.scheme())?;
+        self.capabilities().check_scheme(weights.scheme())?;
         Ok(DeviceWeights::new(weights))
     }
 

@@ -4,7 +4,7 @@
 use crate::cli::refusal::refusal;
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
-use mixgemm::{Activation, Group, Isa, ScaleType};
+use mixgemm::{Activation, CodeBook, Group, Isa, ScaleType, Scheme};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -39,6 +39,49 @@ pub(crate) fn tensor_path(s: &str) -> Result<TensorPath, String> {
 pub(crate) fn bits(s: &str) -> Result<u8, String> {
     let bits = s.parse().ok().filter(|b| (1..=8).contains(b));
     bits.ok_or_else(|| "1 to 8".into())
+}
+
+/// A code book instead of plain codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatName {
+    /// E2M1 with power-of-two scales, of OCP Microscaling; its groups have 32 weights
+    Mxfp4,
+    /// ANT's flint with a sign
+    Flint4,
+    /// ANT's flint without a sign
+    Uflint4,
+    /// Powers of two
+    Power4,
+    /// The nonlinear levels of ggml's IQ4_NL
+    #[value(name = "iq4nl")]
+    Iq4Nl,
+}
+
+impl FormatName {
+    /// What its codes stand for.
+    fn book(self) -> CodeBook {
+        match self {
+            Self::Mxfp4 => CodeBook::MXFP4,
+            Self::Flint4 => CodeBook::FLINT4,
+            Self::Uflint4 => CodeBook::FLINT4_UNSIGNED,
+            Self::Power4 => CodeBook::POWER4,
+            Self::Iq4Nl => CodeBook::IQ4_NL,
+        }
+    }
+
+    /// The scheme of a format, or of plain codes of so many bits.
+    pub(crate) fn scheme(format: Option<Self>, bits: u8) -> Scheme {
+        format.map_or_else(|| Scheme::int(bits), |format| Scheme::book(format.book()))
+    }
+
+    /// The format whose book a scheme has.
+    pub(crate) fn of(scheme: &Scheme) -> Option<Self> {
+        let book = scheme.book?;
+        Self::value_variants()
+            .iter()
+            .copied()
+            .find(|format| format.book() == book)
+    }
 }
 
 /// A group length, `channel` or `tensor`.

@@ -1,7 +1,7 @@
 //! `mixgemm matmul`: the product on a user's own tensors.
 #![forbid(unsafe_code)]
 
-use crate::cli::arguments::{self, ActivationName, BackendName, ModeName, ScaleName, TensorPath, spelled};
+use crate::cli::arguments::{self, ActivationName, BackendName, FormatName, ModeName, ScaleName, TensorPath, spelled};
 use crate::cli::destination::Destination;
 use crate::cli::device::{self, Device, named};
 use crate::cli::machine::{self, Machine};
@@ -13,6 +13,7 @@ use crate::cli::table;
 use crate::cli::tensors::{self, Tensor};
 use crate::cli::truth;
 use anyhow::Result;
+use clap::builder::ArgPredicate;
 use mixgemm::quant::figures::product_f64;
 use mixgemm::{Activation, Epilogue, Error, Figures, Group, InputScale, Isa, Mat, Mode, Scheme, Workspace};
 use serde::Serialize;
@@ -38,7 +39,8 @@ const BUDGET: Duration = Duration::from_millis(100);
                   group's dot product once, a8given takes i8 input with --input-scale, a8static quantises with one \
                   --input-scale. With --backend mixpe, a8* run on the W4A8 element and exact on the W4A16 element.\n\n\
                   With --save-quantized the output file also has `codes` U8 [N,K], `scales` and `zeros` F32 [N,G], \
-                  and every weight is scale * (code - zero).\n\n\
+                  and every weight is scale * (code - zero). With --format there are 16 `levels` I8 in place of \
+                  `zeros`, and every weight is scale * levels[code].\n\n\
                   Example, with the file that `demo` multiplies:\n  mixgemm matmul \\\n    \
                   --weights tests/data/minilm-layer4.safetensors:up.weight \\\n    \
                   --input tests/data/minilm-layer4.safetensors:up.input \\\n    \
@@ -59,8 +61,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE:TENSOR", value_parser = arguments::tensor_path)]
     input_scale: Option<TensorPath>,
     /// Bits per weight, 1 to 8
-    #[arg(long, value_parser = arguments::bits)]
-    bits: u8,
+    #[arg(long, value_parser = arguments::bits, required_unless_present = "format")]
+    bits: Option<u8>,
+    /// A code book instead of plain codes
+    #[arg(long, value_enum, conflicts_with_all = ["bits", "asym", "float_zero"])]
+    format: Option<FormatName>,
     /// Weights along K that share a scale: a number, channel (a row of W) or tensor (all of W)
     #[arg(long, value_parser = arguments::group)]
     group: Group,
@@ -73,8 +78,13 @@ pub(crate) struct Args {
     /// Choose every scale by least squared error
     #[arg(long)]
     clip_search: bool,
-    /// Stored width of scales and float zero points
-    #[arg(long, value_enum, default_value = "f16")]
+    /// Stored width of scales and float zero points; with --format bf16 unless given
+    #[arg(
+        long,
+        value_enum,
+        default_value = "f16",
+        default_value_if("format", ArgPredicate::IsPresent, "bf16")
+    )]
     scale_type: ScaleName,
     /// How activations become integers
     #[arg(long, value_enum, default_value = "a16")]
@@ -150,7 +160,7 @@ impl Args {
     fn scheme(&self) -> Scheme {
         let scheme = Scheme {
             group: self.group,
-            ..Scheme::int(self.bits)
+            ..FormatName::scheme(self.format, self.bits.unwrap_or(4))
         };
         let scheme = match (self.asym, self.float_zero) {
             (true, _) => scheme.asymmetric(),
@@ -339,17 +349,19 @@ fn metadata(args: &Args) -> BTreeMap<&'static str, String> {
         (_, true) => "float",
         _ => "symmetric",
     };
-    BTreeMap::from([
+    let format = args.format.map(|format| ("format", spelled(format)));
+    let known = [
         ("program", concat!("mixgemm ", env!("CARGO_PKG_VERSION")).to_string()),
         ("mode", spelled(args.mode)),
-        ("bits", args.bits.to_string()),
+        ("bits", args.scheme().bits.to_string()),
         ("group", arguments::group_name(args.group)),
         ("zero_point", zero_point.to_string()),
         ("scale_type", spelled(args.scale_type)),
         ("activation", spelled(args.activation)),
         ("weights", args.weights.tensor.clone()),
         ("input", args.input.tensor.clone()),
-    ])
+    ];
+    known.into_iter().chain(format).collect()
 }
 
 fn print(args: &Args, machine: &Machine, row: &Row, out: &mut impl Write) -> Result<()> {

@@ -43,6 +43,7 @@ pub(crate) fn option(error: Error) -> anyhow::Error {
     let option = match argument {
         "x" => "--input",
         "weights" | "w" => "--weights",
+        "book" => "--format",
         "scale of a8static" | "input scale" | "input scales" => "--input-scale",
         "bits" | "group" | "mode" | "isa" | "bias" => return refusal(format_args!("--{argument}"), expected, found),
         _ => return error.into(),

@@ -20,6 +20,8 @@ enum Values<'a> {
     F32(&'a [f32]),
     /// u8 elements.
     U8(&'a [u8]),
+    /// i8 elements.
+    I8(&'a [i8]),
 }
 
 impl Values<'_> {
@@ -27,6 +29,7 @@ impl Values<'_> {
         match self {
             Self::F32(_) => "F32",
             Self::U8(_) => "U8",
+            Self::I8(_) => "I8",
         }
     }
 
@@ -34,6 +37,7 @@ impl Values<'_> {
         match self {
             Self::F32(v) => 4 * v.len(),
             Self::U8(v) => v.len(),
+            Self::I8(v) => v.len(),
         }
     }
 
@@ -41,12 +45,14 @@ impl Values<'_> {
         match self {
             Self::F32(v) => v.iter().try_for_each(|v| out.write_all(&v.to_le_bytes())),
             Self::U8(v) => out.write_all(v),
+            Self::I8(v) => v.iter().try_for_each(|v| out.write_all(&v.to_le_bytes())),
         }
     }
 }
 
 /// Writes `output` and, for quantised weights, `scales`, `zeros` and `codes` with `w = scale·(code − zero)`. One
-/// symmetric bit has the levels `s·(2q − 1)`: it is written as scale 2s and zero 0.5.
+/// symmetric bit has the levels `s·(2q − 1)`: it is written as scale 2s and zero 0.5. With a book, `levels` stand in place of
+/// `zeros`: `w = scale·levels[code]`.
 pub(crate) fn save(
     to: &Destination,
     y: &Mat<f32>,
@@ -67,11 +73,12 @@ pub(crate) fn save(
     });
     if let Some((w, shape, scales, zeros)) = &parts {
         let (n, k) = (w.n(), w.k());
-        let written = [
-            ("scales", *shape, Values::F32(scales.data())),
-            ("zeros", *shape, Values::F32(zeros.data())),
-            ("codes", (n, k), Values::U8(w.codes())),
-        ];
+        let codes = ("codes", (n, k), Values::U8(w.codes()));
+        let scales = ("scales", *shape, Values::F32(scales.data()));
+        let written = match &w.scheme().book {
+            Some(book) => [scales, codes, ("levels", (1, 16), Values::I8(book.levels()))],
+            None => [scales, ("zeros", *shape, Values::F32(zeros.data())), codes],
+        };
         tensors.extend(written.map(|(name, shape, values)| Written { name, shape, values }));
     }
     write(to, &tensors, metadata)

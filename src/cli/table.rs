@@ -1,7 +1,7 @@
 //! How numbers and tables look on a terminal.
 #![forbid(unsafe_code)]
 
-use crate::cli::arguments::group_name;
+use crate::cli::arguments::{FormatName, group_name, spelled};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use mixgemm::{Group, Scheme, ZeroPoint};
 
@@ -31,13 +31,16 @@ pub(crate) fn time(seconds: f64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
-/// Bits, group and zero point in words.
+/// Bits or format, group and zero point in words.
 pub(crate) fn scheme(scheme: &Scheme) -> String {
     let group = match scheme.group {
         Group::Length(_) => format!("group {}", group_name(scheme.group)),
         Group::Channel => "one group per channel".into(),
         Group::Tensor => "one group".into(),
     };
+    if let Some(format) = FormatName::of(scheme) {
+        return format!("{}, {group}", spelled(format));
+    }
     let zero = match scheme.zero {
         ZeroPoint::Symmetric => "symmetric",
         _ => "asymmetric",

@@ -163,7 +163,7 @@ impl Explanation {
                 height,
                 slices,
                 kernel,
-                width: Width::of(weights.group(), weights.scheme().bits, slices),
+                width: Width::of(weights.group(), weights.scheme().span(), slices),
             }));
         }
         let count = tiles.iter().map(|t| t.count).sum();
@@ -257,10 +257,11 @@ impl fmt::Display for Explanation {
         writeln!(f, "Tier {}: {}.", self.isa, self.choice)?;
         writeln!(
             f,
-            "Weights [{}, {}]: {}, groups of {}, in {} of {} columns, units of {} k.",
+            "Weights [{}, {}]: {}{}, groups of {}, in {} of {} columns, units of {} k.",
             self.layout.n,
             self.k,
             plural(panel.bits.into(), "bit"),
+            if panel.book { " of a book" } else { "" },
             self.group,
             plural(self.panels, "panel"),
             panel.nr(),

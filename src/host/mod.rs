@@ -26,6 +26,7 @@ use crate::pack::layout::PanelLayout;
 use crate::pack::weights::PackedWeights;
 use crate::quant::input::{Activations, Mode};
 use crate::quant::matrix::QuantMatrix;
+use crate::quant::scheme::Scheme;
 use crate::simd::cpu;
 use crate::simd::cpu::Isa;
 use alloc::format;
@@ -119,7 +120,7 @@ impl Host {
     /// # Errors
     /// As [`Backend::prepare`].
     pub fn prepare_with(&self, weights: &QuantMatrix, progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Gemm> {
-        let layout = self.layout(weights.scheme().bits)?;
+        let layout = self.layout(weights.scheme())?;
         self.pack(weights, layout, progress)
     }
 
@@ -160,7 +161,7 @@ impl Host {
     #[cfg(feature = "pack-file")]
     pub fn load(&self, from: &PackFile) -> Result<Gemm> {
         let weights = PackedWeights::load(from)?;
-        let (own, found) = (self.layout(weights.scheme().bits)?, weights.layout().panel);
+        let (own, found) = (self.layout(weights.scheme())?, weights.layout().panel);
         if own != found {
             let expected = format!("weights packed for {} lanes", own.lanes);
             return Err(Error::file(expected, format!("{} lanes", found.lanes)));
@@ -168,11 +169,12 @@ impl Host {
         self.gemm(weights)
     }
 
-    /// How this host packs codes of so many bits.
-    fn layout(&self, bits: u8) -> Result<PanelLayout> {
+    /// How this host packs codes of a scheme.
+    fn layout(&self, scheme: &Scheme) -> Result<PanelLayout> {
         let isa = self.isa.clone()?;
         let expected = || format!("a width with kernels on {isa}");
-        catalogue::layout(isa, bits).ok_or_else(|| Error::unsupported("bits", expected(), format!("{bits}")))
+        let layout = catalogue::layout(isa, scheme.bits, scheme.book.is_some());
+        layout.ok_or_else(|| Error::unsupported("bits", expected(), format!("{}", scheme.bits)))
     }
 }
 
@@ -186,6 +188,7 @@ impl Backend for Host {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             max_bits: 8,
+            books: true,
             a8: true,
             a16: true,
             exact: true,

@@ -64,7 +64,7 @@ impl Product<'_> {
 
     /// How groups of this many slices are folded.
     fn width(&self, slices: usize) -> Width {
-        Width::of(self.job.weights.group(), self.job.weights.scheme().bits, slices)
+        Width::of(self.job.weights.group(), self.job.weights.scheme().span(), slices)
     }
 
     /// Continues the tiles of y over all groups.
@@ -165,6 +165,7 @@ impl Product<'_> {
             scale: layout.scale,
             zero: layout.zero,
             sign_only: weights.scheme().is_sign_only(),
+            book: weights.scheme().book.as_ref(),
             lhs: &lhs[first_byte..],
             lhs_bytes: row_bytes * tile.rows * entry.slices,
             bias: (&tile.bias[entry.bias + sub * lhs_rows..], tile.rows * entry.slices),

@@ -58,7 +58,7 @@ impl Job<'_> {
             unit: unit(panel.bits),
             k: self.weights.k(),
             group: self.weights.group().max(1),
-            zero: symmetric.then(|| 1 << (scheme.bits - 1)),
+            zero: symmetric.then(|| i32::from(scheme.symmetric_zero())),
             lhs_rows: self.selection.lhs_rows(rows),
         }
     }
@@ -409,7 +409,8 @@ fn special_row<T: Element>(
         } else {
             0.0
         };
-        let sign = |k: usize| weight_sign(w.code(n, k), w.zero(n, k / group), w.scale(n, k / group));
+        let q = |k: usize| w.scheme().carried(w.code(n, k));
+        let sign = |k: usize| weight_sign(q(k), w.zero(n, k / group), w.scale(n, k / group));
         y[i] = start + non_finite_sum(inputs(), sign);
     }
 }

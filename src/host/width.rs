@@ -14,9 +14,10 @@ pub enum Width {
 }
 
 impl Width {
-    /// The width for weights of `bits` bits in groups of `group`, where activations have so many slices.
-    pub(super) fn of(group: usize, bits: u8, slices: usize) -> Self {
-        let weight = (group as u128) << bits;
+    /// The width for weights of this [span](crate::Scheme::span) in groups of `group`, where activations have so many
+    /// slices.
+    pub(super) fn of(group: usize, span: u32, slices: usize) -> Self {
+        let weight = group as u128 * u128::from(span);
         let fits = weight * 128 < 1 << 31;
         match slices {
             1 if fits => Self::Narrow,

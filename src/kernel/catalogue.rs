@@ -43,6 +43,7 @@ impl Kernel {
             layout: PanelLayout {
                 lanes: S::LANES,
                 bits: B as u8,
+                book: Q::BOOK,
             },
             unit: unit(B as u8),
             lhs: Q::LHS,
@@ -52,7 +53,7 @@ impl Kernel {
                 .text(Q::FAMILY.name())
                 .text("-a")
                 .number(8 * SL)
-                .text(".w")
+                .text(if Q::BOOK { ".b" } else { ".w" })
                 .number(B)
                 .text(".")
                 .text(Q::FAMILY.sums())
@@ -78,9 +79,9 @@ impl Kernel {
 }
 
 /// The rows of one tier and rule: for every width, tiles given as (slices, rows, slices × rows). Widths that are one
-/// binary digit come first; the others take a digit's unpacking more than once and have fewer tiles.
+/// binary digit come first; the others take a digit's unpacking more than once and have fewer tiles, as have books.
 macro_rules! rows {
-    ($simd:ty, $rule:ty, [$($tile:tt),*], [$($sum_tile:tt),*]) => {
+    ($simd:ty, $rule:ident, [$($tile:tt),*], [$($sum_tile:tt),*]) => {
         (
             [
                 rows!(@width $simd, $rule, 1, 32, 1, $($tile)*),
@@ -94,6 +95,7 @@ macro_rules! rows {
                 rows!(@width $simd, $rule, 6, 16, 3, $($sum_tile)*),
                 rows!(@width $simd, $rule, 7, 32, 7, $($sum_tile)*),
             ],
+            rows!(@width $simd, $rule<true>, 4, 8, 1, $($sum_tile)*),
         )
     };
     (@width $simd:ty, $rule:ty, $b:literal, $u:literal, $p:literal, $($tile:tt)*) => {
@@ -104,20 +106,37 @@ macro_rules! rows {
     };
 }
 
+/// Rows of the plane rule, which has none for books.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test, feature = "testing"))]
+macro_rules! plane_rows {
+    ($simd:ty, $tile:tt) => {
+        [
+            rows!(@row $simd, Plane, 1, 32, 1, $tile),
+            rows!(@row $simd, Plane, 2, 16, 1, $tile),
+            rows!(@row $simd, Plane, 3, 32, 3, $tile),
+            rows!(@row $simd, Plane, 4, 8, 1, $tile),
+            rows!(@row $simd, Plane, 5, 32, 5, $tile),
+            rows!(@row $simd, Plane, 6, 16, 3, $tile),
+            rows!(@row $simd, Plane, 7, 32, 7, $tile),
+            rows!(@row $simd, Plane, 8, 4, 1, $tile),
+        ]
+    };
+}
+
 /// Rows of the table rule: it is for codes of one bit, whose 32 k in a unit take 256 bytes of tables.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test, feature = "testing"))]
 macro_rules! table_rows {
     ($simd:ty, $($tile:tt),*) => { rows!(@width $simd, Table, 1, 256, 1, $($tile)*) };
 }
 
-/// What [`rows`] makes: `W` tiles for each width of one digit, `D` for each of the others.
-type Rows<const W: usize, const D: usize> = ([[Kernel; W]; 4], [[Kernel; D]; 4]);
+/// What [`rows`] makes: `W` tiles for each width of one digit, `D` for each of the others and for books.
+type Rows<const W: usize, const D: usize> = ([[Kernel; W]; 4], [[Kernel; D]; 4], [Kernel; D]);
 
 /// Rows of a tier with 32 registers.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[rustfmt::skip]
 macro_rules! rows_of_32_registers {
-    ($simd:ty, $rule:ty) => {
+    ($simd:ty, $rule:ident) => {
         rows!(
             $simd,
             $rule,
@@ -141,7 +160,7 @@ macro_rules! rows_of_32_registers {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[rustfmt::skip]
 macro_rules! rows_of_16_registers {
-    ($simd:ty, $rule:ty) => {
+    ($simd:ty, $rule:ident) => {
         rows!(
             $simd,
             $rule,
@@ -165,7 +184,7 @@ macro_rules! rows_of_16_registers {
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 macro_rules! rows_of_16_registers_and_products {
-    ($simd:ty, $rule:ty) => {
+    ($simd:ty, $rule:ident) => {
         rows!(
             $simd,
             $rule,
@@ -188,7 +207,7 @@ macro_rules! rows_of_16_registers_and_products {
 /// Portable rows.
 #[rustfmt::skip]
 macro_rules! rows_in_memory {
-    ($simd:ty, $rule:ty) => {
+    ($simd:ty, $rule:ident) => {
         rows!(
             $simd,
             $rule,
@@ -211,7 +230,7 @@ macro_rules! rows_in_memory {
 /// The fewest portable rows.
 #[rustfmt::skip]
 macro_rules! single_rows {
-    ($simd:ty, $rule:ty) => {
+    ($simd:ty, $rule:ident) => {
         rows!(
             $simd,
             $rule,
@@ -242,8 +261,8 @@ mod tiers {
     static AVX512: Rows<14, 9> = rows_of_32_registers!(Avx512, Short);
     static AVX512_VNNI: Rows<14, 9> = rows_of_32_registers!(Avx512Vnni, Direct);
 
-    static AVX2_PLANES: Rows<1, 1> = rows!(Avx2, Plane, [(1, 4, 4)], [(1, 4, 4)]);
-    static AVX512_VNNI_PLANES: Rows<1, 1> = rows!(Avx512Vnni, Plane, [(1, 8, 8)], [(1, 8, 8)]);
+    static AVX2_PLANES: [Kernel; 8] = plane_rows!(Avx2, (1, 4, 4));
+    static AVX512_VNNI_PLANES: [Kernel; 8] = plane_rows!(Avx512Vnni, (1, 8, 8));
     static AVX2_TABLES: [Kernel; 1] = table_rows!(Avx2, (1, 4, 4));
     static AVX512_VBMI_TABLES: [Kernel; 3] = table_rows!(Avx512Vbmi, (1, 8, 8), (1, 4, 4), (1, 2, 2));
 
@@ -252,8 +271,8 @@ mod tiers {
             .chain(all(&AVX_VNNI))
             .chain(all(&AVX512))
             .chain(all(&AVX512_VNNI))
-            .chain(all(&AVX2_PLANES))
-            .chain(all(&AVX512_VNNI_PLANES))
+            .chain(&AVX2_PLANES)
+            .chain(&AVX512_VNNI_PLANES)
             .chain(&AVX2_TABLES)
             .chain(&AVX512_VBMI_TABLES)
     }
@@ -286,7 +305,7 @@ mod tiers {
     );
     static NEON_I8MM_ODD: Rows<2, 2> = rows!(NeonI8mm, Direct, [(1, 1, 1), (3, 1, 3)], [(1, 1, 1), (3, 1, 3)]);
 
-    static NEON_PLANES: Rows<1, 1> = rows!(Neon, Plane, [(1, 4, 4)], [(1, 4, 4)]);
+    static NEON_PLANES: [Kernel; 8] = plane_rows!(Neon, (1, 4, 4));
     static NEON_TABLES: [Kernel; 1] = table_rows!(Neon, (1, 4, 4));
 
     pub(super) fn kernels() -> impl Iterator<Item = &'static Kernel> {
@@ -294,7 +313,7 @@ mod tiers {
             .chain(all(&NEON_DOT))
             .chain(all(&NEON_I8MM))
             .chain(all(&NEON_I8MM_ODD))
-            .chain(all(&NEON_PLANES))
+            .chain(&NEON_PLANES)
             .chain(&NEON_TABLES)
     }
 }
@@ -334,12 +353,12 @@ static SCALAR12_ODD: Rows<2, 2> = rows!(Scalar<12>, Direct, [(1, 1, 1), (3, 1, 3
 
 /// The rules over weight bits on any machine.
 #[cfg(any(test, feature = "testing"))]
-static SCALAR3_PLANES: Rows<1, 1> = rows!(Scalar<3>, Plane, [(1, 2, 2)], [(1, 2, 2)]);
+static SCALAR3_PLANES: [Kernel; 8] = plane_rows!(Scalar<3>, (1, 2, 2));
 #[cfg(any(test, feature = "testing"))]
 static SCALAR5_TABLES: [Kernel; 1] = table_rows!(Scalar<5>, (1, 2, 2));
 
 fn all<const W: usize, const D: usize>(rows: &'static Rows<W, D>) -> impl Iterator<Item = &'static Kernel> {
-    rows.0.iter().flatten().chain(rows.1.iter().flatten())
+    rows.0.iter().flatten().chain(rows.1.iter().flatten()).chain(&rows.2)
 }
 
 /// All kernels, those that this CPU cannot run included.
@@ -351,14 +370,15 @@ pub fn kernels() -> impl Iterator<Item = &'static Kernel> {
         .chain(all(&SCALAR5))
         .chain(all(&SCALAR12))
         .chain(all(&SCALAR12_ODD))
-        .chain(all(&SCALAR3_PLANES))
+        .chain(&SCALAR3_PLANES)
         .chain(&SCALAR5_TABLES);
     scalar.chain(tiers::kernels())
 }
 
-/// The layout that a tier's rows read codes of this width in: the widest where there are several.
+/// The layout that a tier's rows read codes of this width in, plain ones or those of a book: the widest where there are
+/// several.
 #[must_use]
-pub fn layout(isa: Isa, bits: u8) -> Option<PanelLayout> {
-    let rows = kernels().filter(|k| k.isa == isa && k.layout.bits == bits);
+pub fn layout(isa: Isa, bits: u8, book: bool) -> Option<PanelLayout> {
+    let rows = kernels().filter(|k| k.isa == isa && k.layout.bits == bits && k.layout.book == book);
     rows.map(|k| k.layout).max_by_key(|l| l.lanes)
 }

@@ -13,6 +13,7 @@ pub mod wide;
 
 use crate::pack::activations::LhsTile;
 use crate::pack::layout::{PanelLayout, ZeroLayout};
+use crate::quant::book::CodeBook;
 use crate::quant::scheme::ScaleType;
 use crate::simd::cpu::Isa;
 use crate::simd::isa::{Body, Simd};
@@ -64,6 +65,8 @@ pub struct TileArgs<'a> {
     pub zero: ZeroLayout,
     /// One symmetric bit: the sums are `2D − B`.
     pub sign_only: bool,
+    /// What codes are numbers of; a row for [books](PanelLayout::book) needs one, others ignore it.
+    pub book: Option<&'a CodeBook>,
     /// The tile's slices from the first group on.
     pub lhs: &'a [u8],
     /// Bytes from one group to the next.
@@ -164,7 +167,7 @@ impl Kernel {
         }
     }
 
-    /// Runs it. Panics where the tier does not exist or the slices are shorter than the arguments say.
+    /// Runs it. Panics where the tier does not exist, a book is missing or the slices are shorter than the arguments say.
     pub fn run(&self, args: &mut TileArgs<'_>) {
         (self.run)(args);
     }

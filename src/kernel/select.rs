@@ -82,7 +82,8 @@ pub fn select(isa: Isa, layout: PanelLayout, mode: Mode) -> Result<Selection> {
         return Err(Error::unsupported("isa", "a tier of this CPU", isa.name()));
     }
     choose(isa, layout, mode, |_| false).ok_or_else(|| {
-        let found = format!("{}-bit weights packed for {} lanes", layout.bits, layout.lanes);
+        let weights = if layout.book { "weights of a book" } else { "weights" };
+        let found = format!("{}-bit {weights} packed for {} lanes", layout.bits, layout.lanes);
         Error::unsupported("isa", format!("weights packed for tier {isa}"), found)
     })
 }

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::kernel::fold::{self, Group, How, Steps};
-use crate::kernel::rule::Rule;
+use crate::kernel::rule::{Reading, Rule};
 use crate::kernel::{TileArgs, TileOut};
 use crate::pack::activations::LhsTile;
 use crate::simd::isa::{Body, Simd, Work};
@@ -37,7 +37,9 @@ where
     #[inline(always)]
     fn body(simd: S, args: &mut TileArgs<'_>) {
         const { assert!(R == MR * SL) };
+        assert!(!Q::BOOK || args.book.is_some(), "a row for books is called with one");
         let how = How::of(args);
+        let reading = Reading::new(simd, args.ahead, args.book.filter(|_| Q::BOOK), Q::ORIGIN);
         let (panels, groups) = (
             (args.panels, Steps::panels(args)),
             (args.groups, Steps::groups::<S>(args)),
@@ -53,7 +55,7 @@ where
                 let lhs = group.lhs.as_chunks::<U>().0.as_chunks::<R>().0;
                 let lhs = &lhs[..args.units];
                 let acc = fold::start::<S, B, R>(simd, how, group, Q::ORIGIN);
-                let acc = Q::group(simd, codes, lhs, args.ahead, acc);
+                let acc = Q::group(simd, codes, lhs, reading, acc);
                 match &mut args.out {
                     TileOut::Fold(y) => {
                         let tile = &mut y[2 * S::LANES * MR * p..][..2 * S::LANES * MR];

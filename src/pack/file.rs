@@ -18,7 +18,9 @@
 //! | 48–55 | the caller's [source](PackFile::source) | u64 |
 //! | 56–63 | bytes of all panels | u64 |
 //! | 64–67 | CRC-32 of all panels | u32 |
-//! | 68–4091 | 0 | |
+//! | 68 | book: none, plain, microscaling | 0, 1, 2 |
+//! | 69–84 | levels of the book, or 0 | i8 each |
+//! | 85–4091 | 0 | |
 //! | 4092–4095 | CRC-32 of bytes 0 to 4091 | u32 |
 //! | from 4096 | the panels | |
 #![forbid(unsafe_code)]
@@ -28,6 +30,7 @@ use crate::base::error::{Error, Result};
 use crate::base::map::{Map, Unchanging};
 use crate::pack::layout::{PACKING, PanelLayout, WeightLayout, ZeroLayout};
 use crate::pack::weights::{Bytes, PackedWeights, layout_of};
+use crate::quant::book::CodeBook;
 use crate::quant::matrix::split_float_zero;
 use crate::quant::scheme::{Group, MAX_GROUP, Rounding, ScaleType, Scheme, ZeroPoint};
 use alloc::format;
@@ -38,7 +41,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The version of the file's first page.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Bytes before the panels: a page, so that they begin at one.
 pub const PAGE: usize = 4096;
@@ -154,6 +157,7 @@ impl Head {
     fn page(&self) -> [u8; PAGE] {
         let Scheme {
             bits,
+            book,
             group,
             zero,
             scale,
@@ -180,6 +184,10 @@ impl Head {
         page[46..48].copy_from_slice(&(self.layout.panel.lanes as u16).to_le_bytes());
         page[48..56].copy_from_slice(&self.source.to_le_bytes());
         page[64..68].copy_from_slice(&self.checksum.to_le_bytes());
+        if let Some(book) = book {
+            page[68] = 1 + u8::from(book.is_microscaling());
+            page[69..85].copy_from_slice(&book.levels().map(|v| v as u8));
+        }
         let checksum = crc32fast::hash(&page[..PAGE - 4]);
         page[PAGE - 4..].copy_from_slice(&checksum.to_le_bytes());
         page
@@ -213,8 +221,15 @@ impl Head {
             2 => Group::Tensor,
             kind => return Err(other("groups of kind 0 to 2", format!("kind {kind}"))),
         };
+        let levels = || CodeBook::new(core::array::from_fn(|i| page[69 + i] as i8));
         let scheme = Scheme {
             bits: page[41],
+            book: match page[68] {
+                0 => None,
+                1 => Some(levels()),
+                2 => Some(levels().microscaling()),
+                kind => return Err(other("a book of kind 0 to 2", format!("kind {kind}"))),
+            },
             group,
             zero: at(&ZEROS, page[42], "zero points")?,
             scale: at(&SCALES, page[43], "scales")?,
@@ -238,6 +253,7 @@ impl Head {
         let panel = PanelLayout {
             lanes: u16::from_le_bytes([page[46], page[47]]).into(),
             bits: scheme.bits,
+            book: scheme.book.is_some(),
         };
         let layout = layout_of(&scheme, (n, k), panel, zero)?;
         if long(56) != layout.bytes() as u64 {

@@ -51,7 +51,7 @@
 //!     Floats::from_f32(ScaleType::F16, &scales),
 //!     Zeros::Integer((0..8).collect()),
 //! )?;
-//! let packed = PackedWeights::pack(&w, PanelLayout { lanes: 4, bits: 4 })?;
+//! let packed = PackedWeights::pack(&w, PanelLayout { lanes: 4, bits: 4, book: false })?;
 //! let panel = packed.panels(0..1);
 //! assert_eq!(panel.len(), 192);
 //! assert_eq!(panel[..4], [0x10, 0x32, 0x54, 0x76]);
@@ -81,6 +81,8 @@ pub struct PanelLayout {
     pub lanes: usize,
     /// Bits of a code, 1 to 8.
     pub bits: u8,
+    /// Whether codes are numbers of entries of a [book](crate::CodeBook), and so for other kernels.
+    pub book: bool,
 }
 
 /// One binary digit of a code.

@@ -56,7 +56,8 @@ impl PackedWeights {
     /// Packs a matrix.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] when the layout is for another width; [`Error::Shape`] when the size overflows.
+    /// [`Error::Unsupported`] when the layout is for another width or for plain codes instead of a book's, or the reverse;
+    /// [`Error::Shape`] when the size overflows.
     pub fn pack(weights: &QuantMatrix, panel: PanelLayout) -> Result<Self> {
         Self::pack_on(weights, panel, &|_, task| task(0), &|_, _| {})
     }
@@ -77,6 +78,14 @@ impl PackedWeights {
         if panel.bits != scheme.bits {
             let expected = format!("{}-bit codes, as the layout holds", panel.bits);
             return Err(Error::unsupported("bits", expected, format!("{}", scheme.bits)));
+        }
+        if panel.book != scheme.book.is_some() {
+            let name = |book| if book { "codes of a book" } else { "plain codes" };
+            return Err(Error::unsupported(
+                "book",
+                name(panel.book),
+                name(scheme.book.is_some()),
+            ));
         }
         let layout = layout_of(&scheme, (n, k), panel, zero_layout(weights.zeros()))?;
         let done = AtomicUsize::new(0);
@@ -130,7 +139,7 @@ impl PackedWeights {
         let bytes = &self.bytes[at.zeros(&self.layout, g)..];
         match self.layout.zero {
             ZeroLayout::None if self.scheme.is_sign_only() => 0.5,
-            ZeroLayout::None => (1u32 << (self.scheme.bits - 1)) as f32,
+            ZeroLayout::None => f32::from(self.scheme.symmetric_zero()),
             ZeroLayout::Nibble => f32::from(bytes[at.lane / 2] >> (4 * (at.lane % 2)) & 15),
             ZeroLayout::Byte => f32::from(bytes[at.lane]),
             ZeroLayout::Word => f32::from(u16::from_le_bytes([bytes[2 * at.lane], bytes[2 * at.lane + 1]])),
@@ -142,7 +151,7 @@ impl PackedWeights {
     #[must_use]
     pub fn zero_int(&self, n: usize, g: usize) -> i32 {
         match self.layout.zero {
-            ZeroLayout::None => 1 << (self.scheme.bits - 1),
+            ZeroLayout::None => i32::from(self.scheme.symmetric_zero()),
             ZeroLayout::Float => split_float_zero(self.zero(n, g), self.scheme.bits).0,
             _ => self.zero(n, g) as i32,
         }

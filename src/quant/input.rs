@@ -216,9 +216,9 @@ impl<'a> Activations<'a> {
                 return Err(Error::unsupported("mode", "a8given for i8 input", mode.name()));
             }
             (Mode::Exact, Self::F16(_)) => {
-                let bound = u128::from(scheme.max_code()) * scheme.group_length(k) as u128;
+                let bound = u128::from(scheme.span() - 1) * scheme.group_length(k) as u128;
                 if bound >= 1 << 23 {
-                    let expected = "(2^bits - 1) * group below 2^23 in mode exact";
+                    let expected = "(2^bits - 1) * group below 2^23 in mode exact (with a book, its largest level + z)";
                     return Err(Error::unsupported("group", expected, format!("{bound}")));
                 }
             }

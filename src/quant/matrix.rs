@@ -74,7 +74,7 @@ impl Floats {
 /// Zero points, one per group in the order of the scales.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Zeros {
-    /// `2^(bits−1)` everywhere, or levels −1 and +1 for one bit.
+    /// `2^(bits−1)` everywhere, or levels −1 and +1 for one bit; of a book, the book's.
     Symmetric,
     /// Integers in `0..=2^bits`.
     Integer(Vec<u16>),
@@ -82,7 +82,8 @@ pub enum Zeros {
     Float(Floats),
 }
 
-/// A quantised `N × K` weight matrix: `w[n,k] = s·(q − z)` with one scale `s` and zero point `z` per group along K.
+/// A quantised `N × K` weight matrix: `w[n,k] = s·(q − z)` with one scale `s` and zero point `z` per group along K, or with
+/// a [book](crate::CodeBook) `s·v` with the level v of the code q.
 ///
 /// ```
 /// use mixgemm::{MatRef, QuantMatrix, Scheme};
@@ -250,11 +251,17 @@ impl QuantMatrix {
         self.scales.get(self.index(n, g))
     }
 
+    /// What the codes of row `n` at `range` are in the integers: themselves, or `v + z` of their levels in the book.
+    pub(crate) fn carried(&self, n: usize, range: core::ops::Range<usize>) -> impl Iterator<Item = u8> + '_ {
+        self.code_row(n)[range].iter().map(|&q| self.scheme.carried(q))
+    }
+
     /// The zero point of row `n`, group `g` as a float; 0.5 for one symmetric bit, whose levels `2q − 1` are `2(q − 0.5)`.
     #[must_use]
     pub fn zero(&self, n: usize, g: usize) -> f32 {
         match &self.zeros {
-            Zeros::Symmetric => (1u32 << self.scheme.bits) as f32 * 0.5 * if self.scheme.bits == 1 { 0.5 } else { 1.0 },
+            Zeros::Symmetric if self.scheme.is_sign_only() => 0.5,
+            Zeros::Symmetric => f32::from(self.scheme.symmetric_zero()),
             Zeros::Integer(z) => f32::from(z[self.index(n, g)]),
             Zeros::Float(z) => z.get(self.index(n, g)),
         }
@@ -265,7 +272,7 @@ impl QuantMatrix {
     #[must_use]
     pub fn zero_int(&self, n: usize, g: usize) -> i32 {
         match &self.zeros {
-            Zeros::Symmetric => 1 << (self.scheme.bits - 1),
+            Zeros::Symmetric => i32::from(self.scheme.symmetric_zero()),
             Zeros::Integer(z) => i32::from(z[self.index(n, g)]),
             Zeros::Float(z) => split_float_zero(z.get(self.index(n, g)), self.scheme.bits).0,
         }
@@ -280,10 +287,10 @@ impl QuantMatrix {
         }
     }
 
-    /// The integer weight of `(n, k)`: `q − z0`, or `2q − 1` for one symmetric bit.
+    /// The integer weight of `(n, k)`: `q − z0`, the level of q in a book, or `2q − 1` for one symmetric bit.
     #[must_use]
     pub fn level(&self, n: usize, k: usize) -> i32 {
-        let q = i32::from(self.codes[n * self.k + k]);
+        let q = i32::from(self.scheme.carried(self.codes[n * self.k + k]));
         if self.scheme.is_sign_only() {
             2 * q - 1
         } else {
@@ -291,7 +298,7 @@ impl QuantMatrix {
         }
     }
 
-    /// The weights as floats: `s·(q − z)`, each operation rounded to f32.
+    /// The weights as floats: `s·(q − z)` or `s·v`, each operation rounded to f32.
     #[must_use]
     pub fn dequantize(&self) -> Mat<f32> {
         let mut out = Mat::zeros(self.n, self.k);
@@ -300,7 +307,7 @@ impl QuantMatrix {
             for g in 0..self.groups() {
                 let (s, z) = (self.scale(n, g), self.zero(n, g));
                 for k in self.group_range(g) {
-                    let q = f32::from(self.codes[n * self.k + k]);
+                    let q = f32::from(self.scheme.carried(self.codes[n * self.k + k]));
                     let level = if self.scheme.is_sign_only() {
                         2.0 * q - 1.0
                     } else {

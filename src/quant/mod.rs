@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activation;
+pub mod book;
 pub mod figures;
 pub mod input;
 pub mod matrix;

@@ -10,12 +10,14 @@
 //! | integer | `lo = min(w, 0)`, `hi = max(w, 0)` | `(hi − lo)/(2^b − 1)` | `rne(−lo/s)` clamped to `0..=2^b` | `rne(w/s) + z` |
 //! | float | `lo = min(w)`, `hi = max(w)` | the same | `−lo/s` | `rne(w/s + z)` |
 //!
+//! With a [book](crate::quant::book), the scale and the codes are those defined there.
+//!
 //! A float zero point outside `0..=2^b` is not used: the range is widened to contain 0, and z clamped. Where a scale
 //! would round to 0 though the range is not 0, it is the smallest positive one of its width, but for one symmetric bit,
 //! whose mean is rounded as it is. A group of zeros has scale 0 and all codes at the zero point.
 //!
 //! [`Rounding::ClipSearch`] tries these grids, the first of which is that of [`Rounding::Nearest`], with the range
-//! shrunk to 100 %, 98 % … 10 %; symmetric grids also with scales `±p·amax/2^(b−1)`, signed so that the weight of the
+//! shrunk to 100 %, 98 % … 10 %; symmetric grids without a book also with scales `±p·amax/2^(b−1)`, signed so that the weight of the
 //! largest magnitude lies on the side of code 0, which reaches one step further. The grid with the least
 //! `Σ (s·(q − z) − w)²` in f64 is taken, the first of equals. One symmetric bit has nothing to search.
 #![forbid(unsafe_code)]
@@ -24,6 +26,7 @@ use crate::base::error::{Error, Result};
 use crate::base::float::{Element, rne};
 use crate::base::view::MatRef;
 use crate::quant::activation::{INFINITE, abs_max_bits};
+use crate::quant::book::{CodeBook, Nearest, power};
 use crate::quant::matrix::{Floats, QuantMatrix, Zeros};
 use crate::quant::scheme::{Group, MAX_GROUP, Rounding, ScaleType, Scheme, ZeroPoint};
 use alloc::{format, vec, vec::Vec};
@@ -36,6 +39,7 @@ use half::{bf16, f16};
 /// finite, and a scale that overflows its stored width.
 pub(crate) fn quantize<T: Element>(weights: MatRef<'_, T>, scheme: Scheme) -> Result<QuantMatrix> {
     scheme.check()?;
+    let nearest = scheme.book.as_ref().map(Nearest::new);
     let (n, k) = (weights.rows(), weights.cols());
     let length = scheme.group_length(k);
     if length > MAX_GROUP {
@@ -44,13 +48,16 @@ pub(crate) fn quantize<T: Element>(weights: MatRef<'_, T>, scheme: Scheme) -> Re
     }
     let (mut codes, mut scales, mut zeros) = (vec![0u8; n * k], Vec::new(), Vec::new());
     let mut take = |w: &[f32], codes: &mut [u8], place: (usize, usize)| {
-        let grid = fit(w, &scheme);
+        let grid = fit(w, &scheme, nearest.as_ref());
         if !grid.scale.is_finite() {
             let expected = format!("scales that fit {:?}", scheme.scale);
             let found = format!("{} in the group at {place:?}", grid.scale);
             return Err(Error::value("scales", expected, found));
         }
-        grid.encode(w, codes, &scheme);
+        match &nearest {
+            Some(nearest) => grid.look_up(w, codes, nearest),
+            None => grid.encode(w, codes, &scheme),
+        }
         scales.push(grid.scale);
         zeros.push(grid.zero);
         Ok(())
@@ -154,6 +161,29 @@ impl Grid {
         }
     }
 
+    /// The code of a weight in a book.
+    #[inline]
+    fn nearest(&self, w: f32, nearest: &Nearest) -> u8 {
+        nearest.code(if self.scale == 0.0 { 0.0 } else { w / self.scale })
+    }
+
+    /// As [`Grid::encode`], with a book.
+    fn look_up(&self, w: &[f32], codes: &mut [u8], nearest: &Nearest) {
+        for (&w, q) in w.iter().zip(codes) {
+            *q = self.nearest(w, nearest);
+        }
+    }
+
+    /// As [`Grid::squared_error`], with a book.
+    fn squared_error_in(&self, w: &[f32], book: &CodeBook, nearest: &Nearest) -> f64 {
+        let one = |&w: &f32| {
+            let level = book.levels()[usize::from(self.nearest(w, nearest))];
+            let e = f64::from(self.scale) * f64::from(level) - f64::from(w);
+            e * e
+        };
+        w.iter().map(one).sum()
+    }
+
     /// `Σ (s·(q − z) − w)²` of the codes that [`Grid::encode`] would choose, in eight interleaved partial sums.
     fn squared_error(&self, w: &[f32], scheme: &Scheme) -> f64 {
         const LANES: usize = 8;
@@ -179,7 +209,7 @@ impl Grid {
 }
 
 /// The grid of one group.
-fn fit(w: &[f32], scheme: &Scheme) -> Grid {
+fn fit(w: &[f32], scheme: &Scheme, nearest_level: Option<&Nearest>) -> Grid {
     if scheme.is_sign_only() {
         let sum: f64 = w.iter().map(|w| f64::from(w.abs())).sum();
         let mean = (sum / w.len().max(1) as f64) as f32;
@@ -191,9 +221,13 @@ fn fit(w: &[f32], scheme: &Scheme) -> Grid {
     if scheme.rounding == Rounding::Nearest || nearest.scale == 0.0 || !nearest.scale.is_finite() {
         return nearest;
     }
-    let mut best = (nearest.squared_error(w, scheme), nearest);
+    let error = |grid: &Grid| match (&scheme.book, nearest_level) {
+        (Some(book), Some(nearest)) => grid.squared_error_in(w, book, nearest),
+        _ => grid.squared_error(w, scheme),
+    };
+    let mut best = (error(&nearest), nearest);
     let mut consider = |candidate: Grid| {
-        let error = candidate.squared_error(w, scheme);
+        let error = error(&candidate);
         if error < best.0 {
             best = (error, candidate);
         }
@@ -203,7 +237,7 @@ fn fit(w: &[f32], scheme: &Scheme) -> Grid {
         if percent < 100 {
             consider(grid(lo, hi, p, scheme));
         }
-        if scheme.zero == ZeroPoint::Symmetric {
+        if scheme.zero == ZeroPoint::Symmetric && scheme.book.is_none() {
             let extreme = if hi > -lo { -hi } else { -lo };
             let scale = scale_of(f64::from(extreme) * p, 1 << (scheme.bits - 1), scheme.scale);
             consider(Grid { scale, ..nearest });
@@ -232,6 +266,12 @@ fn extremes(w: &[f32]) -> (f32, f32) {
 fn grid(lo: f32, hi: f32, p: f64, scheme: &Scheme) -> Grid {
     let max = u32::from(scheme.max_code());
     let (lo, hi) = (f64::from(lo), f64::from(hi));
+    if let Some(book) = &scheme.book {
+        return Grid {
+            scale: book_scale(lo * p, hi * p, book, scheme.scale),
+            zero: f32::from(book.zero()),
+        };
+    }
     let over = |lo: f64, hi: f64| (scale_of((hi - lo) * p, max, scheme.scale), (0.0 - lo * p) as f32);
     let levels = (max + 1) as f32;
     if scheme.zero == ZeroPoint::Symmetric {
@@ -254,4 +294,28 @@ fn grid(lo: f32, hi: f32, p: f64, scheme: &Scheme) -> Grid {
     };
     let zero = zero.clamp(0.0, levels);
     Grid { scale, zero }
+}
+
+/// The scale of a book for the range `lo..=hi`.
+fn book_scale(lo: f64, hi: f64, book: &CodeBook, width: ScaleType) -> f32 {
+    let (least, largest) = book.range();
+    if book.is_microscaling() {
+        let amax = hi.max(-lo) as f32;
+        if amax == 0.0 {
+            return 0.0;
+        }
+        let top = largest.unsigned_abs().max(least.unsigned_abs()).max(1).ilog2();
+        return scale_of(power((exponent(amax) - top as i32).max(-128)).into(), 1, width);
+    }
+    let reach = |end: f64, level: i8| if level == 0 { 0.0 } else { end / f64::from(level) };
+    let above = reach(hi.max(0.0), largest.max(0));
+    scale_of(above.max(reach(lo.min(0.0), least.min(0))), 1, width)
+}
+
+/// `⌊log2 x⌋` of a positive x.
+fn exponent(x: f32) -> i32 {
+    match x.to_bits() >> 23 {
+        0 => 31 - x.to_bits().leading_zeros() as i32 - 149,
+        biased => biased as i32 - 127,
+    }
 }

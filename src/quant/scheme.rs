@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::base::error::{Error, Result};
+use crate::quant::book::CodeBook;
 use alloc::format;
 
 /// Longest group: one digit × slice product sum of this many terms still fits an i32 (`255·128·65536 < 2^31`).
@@ -21,7 +22,7 @@ pub enum Group {
 /// How the zero point is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ZeroPoint {
-    /// `2^(bits−1)` everywhere; with one bit the levels are −1 and +1.
+    /// `2^(bits−1)` everywhere; with one bit the levels are −1 and +1. With a code book, its levels as they are.
     Symmetric,
     /// An integer in `0..=2^bits` per group.
     Integer,
@@ -72,6 +73,8 @@ pub enum Rounding {
 pub struct Scheme {
     /// Bits per code, 1 to 8.
     pub bits: u8,
+    /// What codes stand for; themselves where there is none. A book has 4 bits and is symmetric.
+    pub book: Option<CodeBook>,
     /// Which weights share a scale.
     pub group: Group,
     /// Kind of zero point.
@@ -88,10 +91,29 @@ impl Scheme {
     pub const fn int(bits: u8) -> Self {
         Self {
             bits,
+            book: None,
             group: Group::Channel,
             zero: ZeroPoint::Symmetric,
             scale: ScaleType::F16,
             rounding: Rounding::Nearest,
+        }
+    }
+
+    /// 4-bit codes of a book, one group per row, scales in bf16, which holds those of MXFP4, rounding to nearest.
+    ///
+    /// ```
+    /// use mixgemm::{CodeBook, Mat, QuantMatrix, Scheme};
+    /// let w = Mat::from_fn(1, 4, |_, k| [0.1, -0.26, 0.5, 0.7][k]);
+    /// let w = QuantMatrix::quantize(w.view(), Scheme::book(CodeBook::MXFP4).group(32))?;
+    /// assert_eq!(w.dequantize().data(), [0.125, -0.25, 0.5, 0.75]);
+    /// # Ok::<(), mixgemm::Error>(())
+    /// ```
+    #[must_use]
+    pub const fn book(book: CodeBook) -> Self {
+        Self {
+            book: Some(book),
+            scale: ScaleType::Bf16,
+            ..Self::int(4)
         }
     }
 
@@ -170,6 +192,36 @@ impl Scheme {
         if self.bits >= 8 { 255 } else { (1 << self.bits) - 1 }
     }
 
+    /// What a code is in the integers: `v + z` of its level v in the book, or itself. Panics for a code that is no
+    /// number of an entry, as slices do.
+    #[must_use]
+    pub const fn carried(&self, code: u8) -> u8 {
+        match &self.book {
+            Some(book) => book.carried(code),
+            None => code,
+        }
+    }
+
+    /// The zero point of symmetric weights: `2^(bits−1)`, or that of the book.
+    #[must_use]
+    pub const fn symmetric_zero(&self) -> u8 {
+        match &self.book {
+            Some(book) => book.zero(),
+            None => 1 << (self.bits - 1),
+        }
+    }
+
+    /// One more than the largest magnitude among what codes are carried as, and the levels of a book: `2^bits` without
+    /// one. Bounds of sums follow from it.
+    #[must_use]
+    pub const fn span(&self) -> u32 {
+        match &self.book {
+            Some(book) if book.zero() > book.max_carried() => book.zero() as u32 + 1,
+            Some(book) => book.max_carried() as u32 + 1,
+            None => 1 << self.bits,
+        }
+    }
+
     /// Whether the levels are `2q − 1` instead of `q − z`: one symmetric bit.
     #[must_use]
     pub fn is_sign_only(&self) -> bool {
@@ -192,16 +244,25 @@ impl Scheme {
         if k == 0 { 0 } else { k.div_ceil(self.group_length(k)) }
     }
 
-    /// Checks the width and a nominal group length.
+    /// Checks the width, a nominal group length, and what a book goes with.
     ///
     /// # Errors
-    /// [`Error::Value`] unless `1 ≤ bits ≤ 8` and the group length is at least 1.
+    /// [`Error::Value`] unless `1 ≤ bits ≤ 8` and the group length is at least 1, and with a book for other than 4
+    /// symmetric bits.
     pub fn check(&self) -> Result<()> {
         if !(1..=8).contains(&self.bits) {
             return Err(Error::value("bits", "1 to 8", format!("{}", self.bits)));
         }
         if self.group == Group::Length(0) {
             return Err(Error::value("group", "at least 1 weight", "0"));
+        }
+        if self.book.is_some() && (self.bits, self.zero) != (4, ZeroPoint::Symmetric) {
+            let found = format!("{} bits, {:?} zero points", self.bits, self.zero);
+            return Err(Error::value(
+                "book",
+                "4 bits and symmetric zero points with a book",
+                found,
+            ));
         }
         Ok(())
     }

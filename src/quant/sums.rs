@@ -21,7 +21,7 @@ impl GroupSums<'_> {
     ///
     /// # Errors
     /// [`Error::Shape`] for another length than `m·groups·n`; [`Error::Unsupported`] where `2^bits·|a|max·group` does not
-    /// fit the integers.
+    /// fit the integers, with the [span](Scheme::span) of a book in place of `2^bits`.
     pub fn check(&self, m: usize, w: &WeightShape, mode: Mode) -> Result<()> {
         let (len, width) = match self {
             Self::I32(sums) => (sums.len(), 32),
@@ -36,7 +36,7 @@ impl GroupSums<'_> {
             Mode::Exact => 65_504 << 24,
             _ => 128,
         };
-        if (w.group as u128 * magnitude) << w.scheme.bits >= 1 << (width - 1) {
+        if w.group as u128 * magnitude * u128::from(w.scheme.span()) >= 1 << (width - 1) {
             let (bits, group, mode) = (w.scheme.bits, w.group, mode.name());
             let found = format!("{width}-bit sums for {bits} bits, group {group}, mode {mode}");
             return Err(Error::unsupported("sums", "integers that hold every sum", found));

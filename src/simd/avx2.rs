@@ -33,6 +33,7 @@ macro_rules! ymm_tier {
             type Block = [u8; 32];
             type Floats = [f32; 8];
             type Ints = [i32; 8];
+            type Book = __m256i;
 
             #[inline]
             fn detect() -> Option<Self> {
@@ -124,6 +125,17 @@ macro_rules! ymm_tier {
                     _ => _mm256_slli_epi16::<7>(v),
                 });
                 intrinsic!(_mm256_and_si256(shifted, mask))
+            }
+
+            /// A shuffle stays within 128 bits, so each half has the whole table.
+            #[inline(always)]
+            fn book(self, entries: &[u8; 16]) -> Self::Book {
+                intrinsic!(_mm256_broadcastsi128_si256(_mm_loadu_si128(entries.as_ptr().cast())))
+            }
+
+            #[inline(always)]
+            fn decode(self, book: Self::Book, numbers: Self::I) -> Self::I {
+                intrinsic!(_mm256_shuffle_epi8(book, numbers))
             }
 
             #[inline(always)]

@@ -36,6 +36,7 @@ macro_rules! zmm_tier {
             type Block = [u8; 64];
             type Floats = [f32; 16];
             type Ints = [i32; 16];
+            type Book = __m512i;
 
             #[inline]
             fn detect() -> Option<Self> {
@@ -127,6 +128,17 @@ macro_rules! zmm_tier {
                     _ => _mm512_slli_epi16::<7>(v),
                 });
                 intrinsic!(_mm512_and_si512(shifted, mask))
+            }
+
+            /// A shuffle stays within 128 bits, so each quarter has the whole table.
+            #[inline(always)]
+            fn book(self, entries: &[u8; 16]) -> Self::Book {
+                intrinsic!(_mm512_broadcast_i32x4(_mm_loadu_si128(entries.as_ptr().cast())))
+            }
+
+            #[inline(always)]
+            fn decode(self, book: Self::Book, numbers: Self::I) -> Self::I {
+                intrinsic!(_mm512_shuffle_epi8(book, numbers))
             }
 
             #[inline(always)]

@@ -36,6 +36,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     type Floats: Copy;
     /// `LANES` i32 in memory.
     type Ints: Copy;
+    /// Sixteen bytes to look up in.
+    type Book: Copy;
 
     /// The token, where the CPU has the instructions.
     fn detect() -> Option<Self>;
@@ -65,6 +67,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Per byte: `(v >> right << left) & mask`, where one of `right` and `left` is 0 and both are below 8.
     /// The mask keeps no bit that the shift takes from a neighbouring byte.
     fn field(self, v: Self::I, right: u32, left: u32, mask: u8) -> Self::I;
+    /// A table of these bytes.
+    fn book(self, entries: &[u8; 16]) -> Self::Book;
+    /// Per byte, all of which are below 16: the entry of that number.
+    fn decode(self, book: Self::Book, numbers: Self::I) -> Self::I;
     /// Bitwise or.
     fn or(self, a: Self::I, b: Self::I) -> Self::I;
     /// Bitwise exclusive or.

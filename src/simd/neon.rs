@@ -95,6 +95,7 @@ impl<E: Extension> Simd for Asimd<E> {
     type Block = [u8; 16];
     type Floats = [f32; 4];
     type Ints = [i32; 4];
+    type Book = uint8x16_t;
 
     #[inline]
     fn detect() -> Option<Self> {
@@ -180,6 +181,16 @@ impl<E: Extension> Simd for Asimd<E> {
             _ => vshlq_n_u8::<7>(v),
         });
         intrinsic!(vreinterpretq_s32_u8(vandq_u8(shifted, vdupq_n_u8(mask))))
+    }
+
+    #[inline(always)]
+    fn book(self, entries: &[u8; 16]) -> Self::Book {
+        intrinsic!(vld1q_u8(entries.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn decode(self, book: Self::Book, numbers: Self::I) -> Self::I {
+        intrinsic!(vreinterpretq_s32_u8(vqtbl1q_u8(book, vreinterpretq_u8_s32(numbers))))
     }
 
     #[inline(always)]

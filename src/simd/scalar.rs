@@ -37,6 +37,7 @@ impl<const N: usize> Simd for Scalar<N> {
     type Block = Lanes<N>;
     type Floats = [f32; N];
     type Ints = [i32; N];
+    type Book = [u8; 16];
 
     #[inline(always)]
     fn detect() -> Option<Self> {
@@ -94,6 +95,16 @@ impl<const N: usize> Simd for Scalar<N> {
     fn field(self, v: Self::I, right: u32, left: u32, mask: u8) -> Self::I {
         let mask = i32::from_le_bytes([mask; 4]);
         v.map(|v| ((v as u32 >> right) << left) as i32 & mask)
+    }
+
+    #[inline(always)]
+    fn book(self, entries: &[u8; 16]) -> Self::Book {
+        *entries
+    }
+
+    #[inline(always)]
+    fn decode(self, book: Self::Book, numbers: Self::I) -> Self::I {
+        numbers.map(|lane| i32::from_le_bytes(lane.to_le_bytes().map(|number| book[usize::from(number % 16)])))
     }
 
     #[inline(always)]

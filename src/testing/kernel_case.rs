@@ -23,7 +23,7 @@ pub fn tile_spec(kernel: &Kernel, w: &QuantMatrix) -> TileSpec {
         unit: kernel.unit,
         k: w.k(),
         group: w.scheme().group_length(w.k()),
-        zero: symmetric.then(|| 1 << (w.scheme().bits - 1)),
+        zero: symmetric.then(|| i32::from(w.scheme().symmetric_zero())),
         lhs_rows: [kernel.mr * kernel.slices; MAX_SLICES + 1],
     }
 }
@@ -92,6 +92,7 @@ impl KernelCase {
             scale: layout.scale,
             zero: layout.zero,
             sign_only: self.packed.scheme().is_sign_only(),
+            book: self.packed.scheme().book.as_ref(),
             lhs: &kernel.lhs_of(tile)[kernel.lhs * entry.offset..],
             lhs_bytes: kernel.lhs * units * kernel.unit * lhs_rows,
             bias: (&tile.bias[entry.bias..], lhs_rows),

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use crate::kernel::catalogue;
+use crate::pack::layout::PanelLayout;
+use crate::quant::book::CodeBook;
 use crate::quant::scheme::{Group, ScaleType, Scheme, ZeroPoint};
 use alloc::{collections::BTreeSet, vec, vec::Vec};
 
@@ -61,6 +63,21 @@ pub fn hurtful_shapes() -> Vec<Problem> {
 /// ones, one longer than a row, per channel, per tensor) take turns, beginning with the `turn`-th.
 #[must_use]
 pub fn schemes(k: usize, turn: usize) -> Vec<Scheme> {
+    let mut out = Vec::new();
+    for bits in 1..=8 {
+        for zero in [ZeroPoint::Symmetric, ZeroPoint::Integer, ZeroPoint::Float] {
+            let scheme = Scheme {
+                zero,
+                ..Scheme::int(bits)
+            };
+            out.push(in_turn(scheme, k, turn + out.len()));
+        }
+    }
+    out
+}
+
+/// The scheme with the scale type and the grouping whose turn it is.
+fn in_turn(scheme: Scheme, k: usize, turn: usize) -> Scheme {
     let groups = [
         Group::Length(16),
         Group::Channel,
@@ -71,14 +88,42 @@ pub fn schemes(k: usize, turn: usize) -> Vec<Scheme> {
         Group::Length(33),
     ];
     let scales = [ScaleType::F16, ScaleType::F32, ScaleType::Bf16];
-    let mut out = Vec::new();
-    for bits in 1..=8 {
-        for zero in [ZeroPoint::Symmetric, ZeroPoint::Integer, ZeroPoint::Float] {
-            let turn = turn + out.len();
-            let scheme = Scheme::int(bits).scales(scales[(turn + turn / 3) % 3]);
-            let group = groups[(turn + turn / 7) % groups.len()];
-            out.push(Scheme { group, zero, ..scheme });
-        }
+    Scheme {
+        group: groups[(turn + turn / 7) % groups.len()],
+        ..scheme.scales(scales[(turn + turn / 3) % 3])
     }
-    out
+}
+
+/// Code books whose entries, as they are carried, reach from 0 to 255, among them the ones that have names: the rules that
+/// add up in 16 bits take some of them whole and others in nibbles.
+pub const BOOKS: [CodeBook; 8] = [
+    CodeBook::MXFP4,
+    CodeBook::FLINT4,
+    CodeBook::FLINT4_UNSIGNED,
+    CodeBook::POWER4,
+    CodeBook::IQ4_NL,
+    CodeBook::new([-128, 127, 0, 1, -1, 2, -2, 3, -3, 64, -64, 126, -127, 32, -32, 5]),
+    CodeBook::new([
+        -7, -100, -9, -10, -90, -12, -13, -14, -15, -16, -17, -18, -19, -20, -21, -22,
+    ]),
+    CodeBook::new([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 127]),
+];
+
+/// As [`schemes`], with every one of [`BOOKS`].
+#[must_use]
+pub fn book_schemes(k: usize, turn: usize) -> Vec<Scheme> {
+    let books = BOOKS.iter().enumerate();
+    books
+        .map(|(i, &book)| in_turn(Scheme::book(book), k, turn + i))
+        .collect()
+}
+
+/// A scheme of the codes that a layout is for, per channel.
+#[must_use]
+pub fn scheme_of(layout: PanelLayout) -> Scheme {
+    if layout.book {
+        Scheme::book(CodeBook::IQ4_NL)
+    } else {
+        Scheme::int(layout.bits)
+    }
 }

@@ -47,7 +47,7 @@ fn every_kernel_of_this_cpu_is_checked_and_passes() {
         assert!(dram["gbps"].as_f64() > Some(0.0), "{dram}");
     }
     let classes = json["classes"].as_array().unwrap();
-    assert_eq!(classes.len(), 8 * 3);
+    assert_eq!(classes.len(), (8 + 1) * 3);
     for class in classes {
         for kernel in class["kernels"].as_array().unwrap() {
             assert!(expected.contains(&kernel.as_str().unwrap()), "{kernel}");
@@ -104,6 +104,13 @@ fn one_problem_is_explained() {
         "{shown}"
     );
 
+    let out = b.run("doctor --explain 70x64 --m 3 --format mxfp4 --group 32 --isa scalar");
+    let shown = text(&out.stdout);
+    assert!(
+        shown.contains("4 bits of a book") && shown.contains("direct-a16.b4.i32-"),
+        "{shown}"
+    );
+
     let out = b.run(&format!("{explain} --mode exact --json"));
     let json: Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!(
@@ -152,6 +159,7 @@ fn what_cannot_be_explained_is_refused() {
         ("--explain 4x4 --isa mmx", "--isa", "mmx"),
         ("--m 3", "--m", "none"),
         ("--bits 3", "--bits", "none"),
+        ("--format mxfp4", "--format", "none"),
         ("--group 3", "--group", "none"),
         ("--mode a8", "--mode", "none"),
         ("--threads 1", "--threads", "none"),

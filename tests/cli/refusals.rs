@@ -140,6 +140,15 @@ fn every_bad_input_gives_one_line_and_no_file() {
         (format!("{wx} {s} --mode a8 --saturate {y}"), "--saturate", "a8"),
         (format!("{wx} {s} --asym --float-zero {y}"), "--asym", "both"),
         (format!("{wx} {s} --bits 3 {y}"), "--bits", "more than once"),
+        (format!("{wx} {s} --format mxfp4 {y}"), "--bits", "both"),
+        (format!("{wx} --group 32 --format mxfp4 --asym {y}"), "--format", "both"),
+        (format!("{wx} --group 32 --format fp3 {y}"), "--format", "fp3"),
+        (format!("{wx} --group 32 {y}"), "--bits", "none"),
+        (
+            format!("{wx} --group 32 --format mxfp4 --mode a8 --backend mixpe {y}"),
+            "--format",
+            "codes of a book",
+        ),
         (
             format!("{wx} {s} --output nowhere/y.safetensors"),
             "--output",
@@ -246,6 +255,12 @@ fn benchmarks_refuse_before_they_allocate() {
         ("--backend mixpe --mode a16", "--mode", "a16"),
         ("--backend mixpe --mode a8 --bits 8", "--bits", "8"),
         ("--backend mixpe --mode a8 --isa scalar", "--isa", "scalar"),
+        (
+            "--backend mixpe --mode a8 --format flint4",
+            "--format",
+            "codes of a book",
+        ),
+        ("--format mxfp4 --asym", "--format", "both"),
         ("--shape 1x99999 --group channel --bits 8 --mode a8", "--group", "99999"),
     ] {
         b.refused(&format!("bench {arguments}"), argument, found);

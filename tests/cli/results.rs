@@ -1,7 +1,9 @@
 //! What the program computes and writes.
 
 use crate::{Bench, K, M, N, int8, rounded, varied};
-use mixgemm::{Activation, Activations, Epilogue, Host, InputScale, Isa, Mat, Mode, QuantMatrix, ScaleType, Scheme};
+use mixgemm::{
+    Activation, Activations, CodeBook, Epilogue, Host, InputScale, Isa, Mat, Mode, QuantMatrix, ScaleType, Scheme,
+};
 use mixgemm::{bf16, f16, reference};
 use safetensors::tensor::{Dtype, SafeTensors};
 use std::fs;
@@ -64,6 +66,14 @@ fn the_output_has_the_bits_of_the_reference() {
         ),
         ("--bits 1 --group tensor", Scheme::int(1).per_tensor()),
         ("--bits 8 --group 128", Scheme::int(8).group(128)),
+        ("--format mxfp4 --group 32", Scheme::book(CodeBook::MXFP4).group(32)),
+        (
+            "--format iq4nl --group 32 --scale-type f16 --clip-search",
+            Scheme::book(CodeBook::IQ4_NL)
+                .group(32)
+                .scales(ScaleType::F16)
+                .clip_search(),
+        ),
     ];
     let modes = [
         ("a8", Mode::A8),
@@ -82,7 +92,7 @@ fn the_output_has_the_bits_of_the_reference() {
                     .filter(|isa| isa.supported())
                     .map(|isa| format!("--isa {isa}")),
             );
-            if scheme.bits <= 4 && mode != Mode::A16 {
+            if scheme.bits <= 4 && scheme.book.is_none() && mode != Mode::A16 {
                 where_to.push("--backend mixpe".into());
             }
             for place in where_to {
@@ -176,6 +186,35 @@ fn saved_codes_scales_and_zeros_are_the_weights() {
             scales.view().row(n)[k / group] * (code - zeros.view().row(n)[k / group])
         });
         assert_eq!(back.data(), quantised.dequantize().data(), "{options}");
+    }
+}
+
+#[test]
+fn saved_codes_scales_and_levels_are_the_weights() {
+    let b = Bench::new();
+    let w = rounded::<f16>(&varied(N, K, 1));
+    for (format, book) in [
+        ("mxfp4", CodeBook::MXFP4),
+        ("flint4", CodeBook::FLINT4),
+        ("uflint4", CodeBook::FLINT4_UNSIGNED),
+        ("power4", CodeBook::POWER4),
+        ("iq4nl", CodeBook::IQ4_NL),
+    ] {
+        b.matmul(&format!(
+            "{FILES} --format {format} --group 32 --save-quantized --force"
+        ));
+        let file = b.path("y.safetensors");
+        let (scales, bytes) = (floats(&file, "scales"), fs::read(&file).unwrap());
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let (codes, levels) = (tensors.tensor("codes").unwrap(), tensors.tensor("levels").unwrap());
+        assert_eq!((levels.dtype(), levels.shape()), (Dtype::I8, &[1, 16][..]));
+        assert!(tensors.tensor("zeros").is_err());
+        let back = Mat::from_fn(N, K, |n, k| {
+            let level = levels.data()[usize::from(codes.data()[n * K + k])] as i8;
+            scales.view().row(n)[k / 32] * f32::from(level)
+        });
+        let quantised = QuantMatrix::quantize(w.view(), Scheme::book(book).group(32)).unwrap();
+        assert_eq!(back.data(), quantised.dequantize().data(), "{format}");
     }
 }
 

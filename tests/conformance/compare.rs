@@ -57,7 +57,7 @@ impl Expected {
         epilogue: &Epilogue<'_>,
     ) -> bool {
         let capabilities = backend.capabilities();
-        if !capabilities.takes(mode) || w.scheme().bits > capabilities.max_bits {
+        if !capabilities.takes(mode) || capabilities.check_scheme(w.scheme()).is_err() {
             return false;
         }
         let (m, n) = (x.shape().0, w.n());

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::compare::Expected;
-use mixgemm::testing::{Draw, Inputs, for_each_backend, weights};
+use mixgemm::testing::{BOOKS, Draw, Inputs, for_each_backend, weights};
 use mixgemm::{Activation, Epilogue, Group, Mat, ScaleType, Scheme, ZeroPoint};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 
@@ -18,10 +18,19 @@ fn scheme() -> impl Strategy<Value = Scheme> {
         Just(ZeroPoint::Float)
     ];
     let scale = prop_oneof![Just(ScaleType::F32), Just(ScaleType::F16), Just(ScaleType::Bf16)];
-    (prop_oneof![Just(4u8), 1u8..=8], group, zero, scale).prop_map(|(bits, group, zero, scale)| Scheme {
-        group,
-        zero,
-        ..Scheme::int(bits).scales(scale)
+    let book = prop_oneof![3 => Just(None), 1 => (0..BOOKS.len()).prop_map(|i| Some(BOOKS[i]))];
+    (prop_oneof![Just(4u8), 1u8..=8], book, group, zero, scale).prop_map(|(bits, book, group, zero, scale)| {
+        let scheme = match book {
+            Some(book) => Scheme::book(book),
+            None => Scheme {
+                zero,
+                ..Scheme::int(bits)
+            },
+        };
+        Scheme {
+            group,
+            ..scheme.scales(scale)
+        }
     })
 }
 

@@ -5,8 +5,8 @@ use mixgemm::kernel::catalogue;
 use mixgemm::pack::layout::PanelLayout;
 use mixgemm::testing::{Draw, Inputs, for_each_backend, weights};
 use mixgemm::{
-    Activations, Epilogue, Error, GroupSums, Host, Isa, Mat, MixPe, Mode, Par, QuantMatrix, Scheme, Workspace, f16,
-    reference,
+    Activations, CodeBook, Epilogue, Error, GroupSums, Host, Isa, Mat, MixPe, Mode, Par, QuantMatrix, Scheme,
+    Workspace, f16, reference,
 };
 use std::num::NonZeroUsize;
 
@@ -209,6 +209,19 @@ fn weights_of_another_backend_and_modes_of_another_element_are_refused() {
     let wide = weights(&mut Draw::new(53), Scheme::int(5), 3, 8);
     let error = mixgemm::Backend::prepare(&MixPe::w4a8(), &wide).unwrap_err();
     assert_eq!(argument(&error), "bits");
+    let book = weights(&mut Draw::new(53), Scheme::book(CodeBook::MXFP4), 3, 8);
+    let error = mixgemm::Backend::prepare(&MixPe::w4a8(), &book).unwrap_err();
+    assert_eq!(argument(&error), "book");
+    for scheme in [
+        Scheme::book(CodeBook::MXFP4).asymmetric(),
+        Scheme::book(CodeBook::MXFP4).float_zero(),
+        Scheme {
+            bits: 3,
+            ..Scheme::book(CodeBook::MXFP4)
+        },
+    ] {
+        assert_eq!(argument(&scheme.check().unwrap_err()), "book");
+    }
 }
 
 /// Tiers of equal lanes share one layout, and the portable kernels read all of them.
@@ -216,17 +229,19 @@ fn weights_of_another_backend_and_modes_of_another_element_are_refused() {
 fn plans_change_tiers_only_between_equal_layouts() {
     let draw = &mut Draw::new(54);
     let inputs = Inputs::new(draw, 9, K);
-    for bits in 1..=8 {
-        let w = weights(draw, Scheme::int(bits).group(8).asymmetric(), N, K);
+    let plain = (1..=8).map(|bits| Scheme::int(bits).asymmetric());
+    for scheme in plain.chain([Scheme::book(CodeBook::IQ4_NL)]) {
+        let (bits, book) = (scheme.bits, scheme.book.is_some());
+        let w = weights(draw, scheme.group(8), N, K);
         for lanes in [3, 4, 5, 8, 16] {
-            let layout = PanelLayout { lanes, bits };
+            let layout = PanelLayout { lanes, bits, book };
             let gemm = Host::new().isa(Isa::Scalar).unwrap().prepare_as(&w, layout).unwrap();
             for (mode, x) in inputs.cases() {
                 let mut expected = Mat::<f32>::zeros(9, N);
                 reference::run(&w, x, mode, &Epilogue::new(), expected.view_mut().into()).unwrap();
                 for isa in Isa::ALL.into_iter().filter(|isa| isa.supported()) {
                     let plan = gemm.plan(mode).unwrap().isa(isa);
-                    if isa != Isa::Scalar && catalogue::layout(isa, bits) != Some(layout) {
+                    if isa != Isa::Scalar && catalogue::layout(isa, bits, book) != Some(layout) {
                         assert_eq!(argument(&plan.unwrap_err()), "isa");
                         continue;
                     }
@@ -243,9 +258,17 @@ fn plans_change_tiers_only_between_equal_layouts() {
         let other = PanelLayout {
             lanes: 16,
             bits: bits % 8 + 1,
+            book,
         };
         let error = Host::new().prepare_as(&w, other).unwrap_err();
         assert_eq!(argument(&error), "bits");
+        let other = PanelLayout {
+            lanes: 16,
+            bits,
+            book: !book,
+        };
+        let error = Host::new().prepare_as(&w, other).unwrap_err();
+        assert_eq!(argument(&error), "book");
     }
     for isa in Isa::ALL.into_iter().filter(|isa| !isa.supported()) {
         assert_eq!(argument(&Host::new().isa(isa).unwrap_err()), "isa");
@@ -257,7 +280,12 @@ fn absurd_layouts_thread_counts_and_schemes_do_not_panic() {
     let draw = &mut Draw::new(5);
     let w = weights(draw, Scheme::int(4).group(8), N, K);
     for lanes in [0, 65, usize::MAX] {
-        let error = Host::new().prepare_as(&w, PanelLayout { lanes, bits: 4 }).unwrap_err();
+        let layout = PanelLayout {
+            lanes,
+            bits: 4,
+            book: false,
+        };
+        let error = Host::new().prepare_as(&w, layout).unwrap_err();
         assert_eq!(argument(&error), "layout");
     }
     let inputs = Inputs::new(draw, M, K);

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::compare::{Expected, assert_bits};
-use mixgemm::testing::{Draw, Inputs, for_each_backend, hurtful_shapes, schemes, weights};
+use mixgemm::testing::{Draw, Inputs, book_schemes, for_each_backend, hurtful_shapes, schemes, weights};
 use mixgemm::{Activation, Element, Epilogue, Mat, MatMut, Mode, Output, Scheme, bf16, f16, reference};
 use std::collections::BTreeMap;
 
@@ -12,7 +12,8 @@ fn hurtful_shapes_give_the_bits_of_the_reference() {
     for (turn, shape) in hurtful_shapes().into_iter().enumerate() {
         let draw = &mut Draw::new(turn as u64);
         let inputs = Inputs::new(draw, shape.m, shape.k);
-        for (i, scheme) in schemes(shape.k, turn).into_iter().enumerate() {
+        let schemes = schemes(shape.k, turn).into_iter().chain(book_schemes(shape.k, turn));
+        for (i, scheme) in schemes.enumerate() {
             let w = weights(draw, scheme, shape.n, shape.k);
             let cases = inputs.cases();
             // Modes and element types take turns; every second scheme sees the other half of them.

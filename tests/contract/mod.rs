@@ -89,10 +89,11 @@ pub(crate) fn activations(x: &[f32], mode: Mode, group: usize) -> Option<Row> {
     Some(row)
 }
 
-/// `Σ a·(q − z0)` and `Σ a` of one group, or `Σ a·(2q − 1)`; and `f = z − z0`.
+/// `Σ a·(q − z0)` and `Σ a` of one group, or `Σ a·(2q − 1)`, or `Σ a·v` of the levels of a book; and `f = z − z0`.
 pub(crate) fn sums(w: &QuantMatrix, a: &[RBig], n: usize, g: usize, index: usize) -> (RBig, RBig, f32) {
     let bits = w.scheme().bits;
     let (zero, fraction) = match w.zeros() {
+        Zeros::Symmetric if w.scheme().book.is_some() => (0, 0.0),
         Zeros::Symmetric => (1i64 << (bits - 1), 0.0),
         Zeros::Integer(z) => (i64::from(z[index]), 0.0),
         Zeros::Float(z) => {
@@ -105,7 +106,9 @@ pub(crate) fn sums(w: &QuantMatrix, a: &[RBig], n: usize, g: usize, index: usize
     let (mut t, mut b) = (RBig::ZERO, RBig::ZERO);
     for (&q, a) in w.code_row(n)[range.clone()].iter().zip(&a[range]) {
         let one_bit = bits == 1 && *w.zeros() == Zeros::Symmetric;
-        let level = if one_bit {
+        let level = if let Some(book) = w.scheme().book {
+            i64::from(book.levels()[usize::from(q)])
+        } else if one_bit {
             2 * i64::from(q) - 1
         } else {
             i64::from(q) - zero

@@ -34,6 +34,7 @@ impl Simd for Pairs {
     type Block = [u8; 32];
     type Floats = [f32; 8];
     type Ints = [i32; 8];
+    type Book = [u8; 16];
 
     fn detect() -> Option<Self> {
         Some(Self(()))
@@ -80,6 +81,14 @@ impl Simd for Pairs {
 
     fn field(self, v: Self::I, right: u32, left: u32, mask: u8) -> Self::I {
         v.map(|v| v >> right << left & u64::from_le_bytes([mask; 8]))
+    }
+
+    fn book(self, entries: &[u8; 16]) -> Self::Book {
+        *entries
+    }
+
+    fn decode(self, book: Self::Book, numbers: Self::I) -> Self::I {
+        numbers.map(|pair| u64::from_le_bytes(pair.to_le_bytes().map(|number| book[usize::from(number)])))
     }
 
     fn or(self, a: Self::I, b: Self::I) -> Self::I {

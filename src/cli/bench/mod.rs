@@ -9,7 +9,7 @@ mod roofline;
 mod rounds;
 mod workload;
 
-use crate::cli::arguments::{self, BackendName, ModeName, PoolName};
+use crate::cli::arguments::{self, BackendName, FormatName, ModeName, PoolName};
 use crate::cli::destination::Destination;
 use crate::cli::device;
 use crate::cli::machine::{self, Machine};
@@ -57,6 +57,9 @@ pub(crate) struct Args {
     /// Bits per weight, 1 to 8
     #[arg(long, value_delimiter = ',', default_value = "4", value_parser = arguments::bits)]
     bits: Vec<u8>,
+    /// A code book instead of plain codes
+    #[arg(long, value_enum, conflicts_with_all = ["bits", "asym"])]
+    format: Option<FormatName>,
     /// Weights along K that share a scale: a number, channel (a row of W) or tensor (all of W)
     #[arg(long, default_value = "128", value_parser = arguments::group)]
     group: Group,
@@ -226,7 +229,7 @@ impl Args {
             for &bits in &self.bits {
                 let mut scheme = Scheme {
                     group: self.group,
-                    ..Scheme::int(bits)
+                    ..FormatName::scheme(self.format, bits)
                 };
                 if self.asym {
                     scheme = scheme.asymmetric();
@@ -237,7 +240,7 @@ impl Args {
                         Input::new(0, k, mode).view().check(mode, k, &scheme).map_err(option)?;
                         if self.backend == BackendName::Mixpe {
                             let backend = device::mixpe(mode).map_err(option)?;
-                            backend.capabilities().check_bits(&scheme).map_err(option)?;
+                            backend.capabilities().check_scheme(&scheme).map_err(option)?;
                         }
                         cases.extend(self.threads.iter().map(|&threads| Case {
                             n,

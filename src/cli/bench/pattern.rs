@@ -6,7 +6,7 @@ use crate::cli::refusal::{option, refusal};
 use anyhow::Result;
 use mixgemm::kernel::select::slice_counts;
 use mixgemm::kernel::{Kernel, catalogue};
-use mixgemm::{Floats, Host, Isa, QuantMatrix, Scheme, Zeros};
+use mixgemm::{Floats, Host, Isa, QuantMatrix, Zeros};
 
 /// The kernels that a benchmark is to use.
 #[derive(Debug, Clone, Default)]
@@ -69,7 +69,7 @@ impl Patterns {
 
 /// Everything that could be chosen for a case.
 fn kernels(isa: Isa, case: &Case) -> Result<Vec<&'static Kernel>> {
-    let scheme = Scheme::int(case.scheme.bits);
+    let scheme = case.scheme.per_channel().symmetric();
     let one = QuantMatrix::from_parts(
         scheme,
         1,

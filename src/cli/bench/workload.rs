@@ -77,8 +77,8 @@ pub(super) fn weights(n: usize, k: usize, scheme: Scheme, seed: u64) -> mixgemm:
     };
     let mut random = Random::new(seed, 1);
     // Positive normals with exponents from 2^-8 on: 3072 values.
-    let scale = |_| f16::from_bits(0x1C00 + (random.next() % 3072) as u16);
-    let scales = Floats::F16((0..groups).map(scale).collect());
+    let scale = |_| f16::from_bits(0x1C00 + (random.next() % 3072) as u16).to_f32();
+    let scales = Floats::from_f32(scheme.scale, &(0..groups).map(scale).collect::<Vec<_>>());
     let mut random = Random::new(seed, 2);
     let zeros = match scheme.zero {
         ZeroPoint::Symmetric => Zeros::Symmetric,

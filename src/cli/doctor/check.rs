@@ -4,7 +4,7 @@
 use mixgemm::kernel::select::{choose, slice_counts};
 use mixgemm::kernel::{Kernel, catalogue};
 use mixgemm::{Activations, Epilogue, GroupSums, Host, Mat, Mode, QuantMatrix, Result, Scheme, Workspace};
-use mixgemm::{ZeroPoint, f16, reference};
+use mixgemm::{CodeBook, ZeroPoint, f16, reference};
 use serde::Serialize;
 
 /// What was found about one kernel.
@@ -27,19 +27,20 @@ pub(super) fn kernels() -> Vec<&'static Kernel> {
     catalogue::kernels().filter(|k| k.supported()).collect()
 }
 
-/// Checks a kernel with every kind of zero point in every mode that uses it.
+/// Checks a kernel with every kind of zero point, or several books, in every mode that uses it.
 pub(super) fn check(kernel: &'static Kernel) -> Result<Checked> {
     let before = kernel.calls();
     let (mut checks, mut fault) = (0, None);
-    for zero in [ZeroPoint::Symmetric, ZeroPoint::Integer, ZeroPoint::Float] {
+    let plain = [ZeroPoint::Symmetric, ZeroPoint::Integer, ZeroPoint::Float].map(|zero| Scheme {
+        zero,
+        ..Scheme::int(kernel.layout.bits)
+    });
+    let books = [CodeBook::MXFP4, CodeBook::FLINT4_UNSIGNED, CodeBook::IQ4_NL].map(Scheme::book);
+    for scheme in if kernel.layout.book { books } else { plain } {
         // A unit and a part of one, twice, and a shorter last group; a full panel and a narrow one.
         let group = kernel.unit + 3;
         let (n, k) = (kernel.nr() + kernel.layout.lanes / 2 + 1, 2 * group + 5);
-        let scheme = Scheme {
-            zero,
-            ..Scheme::int(kernel.layout.bits).group(group)
-        };
-        let w = QuantMatrix::quantize(weights(n, k).view(), scheme)?;
+        let w = QuantMatrix::quantize(weights(n, k).view(), scheme.group(group))?;
         let gemm = Host::new().isa(kernel.isa)?.prepare_as(&w, kernel.layout)?;
         for mode in [Mode::A8, Mode::A16, Mode::Exact] {
             let Some(m) = rows(kernel, mode) else { continue };
@@ -61,7 +62,7 @@ pub(super) fn check(kernel: &'static Kernel) -> Result<Checked> {
             checks += y.data().len() + sums.len();
             let found = outputs.map(|at| format!("output {at}"));
             let found = found.or_else(|| difference(&sums, &exact).map(|at| format!("group sum {at}")));
-            fault = fault.or(found.map(|what| format!("{what} in mode {}, zero points {zero:?}", mode.name())));
+            fault = fault.or(found.map(|what| format!("{what} in mode {}, {scheme:?}", mode.name())));
         }
     }
     let calls = kernel.calls() - before;

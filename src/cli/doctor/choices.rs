@@ -1,14 +1,14 @@
 //! Which kernels products would take here, and why.
 #![forbid(unsafe_code)]
 
-use crate::cli::arguments::{self, ModeName};
+use crate::cli::arguments::{self, FormatName, ModeName};
 use crate::cli::machine;
 use crate::cli::refusal::{option, refusal};
 use anyhow::Result;
 use mixgemm::host::explain::{Explanation, Reason};
 use mixgemm::kernel::catalogue;
 use mixgemm::pack::layout::{WeightLayout, ZeroLayout, unit};
-use mixgemm::{Floats, Group, Host, Isa, Mode, Par, QuantMatrix, Scheme, Zeros, f16};
+use mixgemm::{CodeBook, Floats, Group, Host, Isa, Mode, Par, QuantMatrix, Scheme, Zeros};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
@@ -25,6 +25,9 @@ pub(super) struct Problem {
     /// Bits per weight, 1 to 8 [default: 4]
     #[arg(long, value_parser = arguments::bits)]
     bits: Option<u8>,
+    /// A code book instead of plain codes
+    #[arg(long, value_enum, conflicts_with = "bits")]
+    format: Option<FormatName>,
     /// Weights along K that share a scale: a number, channel (a row of W) or tensor (all of W) [default: 128]
     #[arg(long, value_parser = arguments::group)]
     group: Option<Group>,
@@ -53,7 +56,7 @@ impl Problem {
         };
         let scheme = Scheme {
             group: self.group.unwrap_or(Group::Length(128)),
-            ..Scheme::int(self.bits.unwrap_or(4))
+            ..FormatName::scheme(self.format, self.bits.unwrap_or(4))
         };
         let (host, isa) = match self.isa.as_deref().unwrap_or("auto").parse::<Isa>() {
             Ok(isa) => (Host::new().isa(isa).map_err(option)?, isa),
@@ -81,6 +84,7 @@ impl Problem {
         let options = [
             ("--m", self.m.is_some()),
             ("--bits", self.bits.is_some()),
+            ("--format", self.format.is_some()),
             ("--group", self.group.is_some()),
             ("--mode", self.mode.is_some()),
             ("--threads", self.threads.is_some()),
@@ -93,7 +97,7 @@ impl Problem {
 /// Bytes of [`blank`] weights and of their panels; `None` where the codes alone are too many, or the tier has no kernel.
 fn bytes(scheme: Scheme, (n, k): (usize, usize), isa: Isa) -> Option<usize> {
     let codes = n.checked_mul(k).filter(|&codes| codes <= MOST)?;
-    let panel = catalogue::layout(isa, scheme.bits)?;
+    let panel = catalogue::layout(isa, scheme.bits, scheme.book.is_some())?;
     let units = scheme.group_length(k).div_ceil(unit(scheme.bits));
     let layout = WeightLayout {
         panel,
@@ -132,7 +136,7 @@ fn mode(name: ModeName) -> Mode {
 
 /// Weights of zeros: layout and selection do not depend on values.
 fn blank(scheme: Scheme, n: usize, k: usize) -> Result<QuantMatrix> {
-    let scales = Floats::F16(vec![f16::ONE; scales(scheme, n, k)]);
+    let scales = Floats::from_f32(scheme.scale, &vec![1.0; scales(scheme, n, k)]);
     QuantMatrix::from_parts(scheme, n, k, vec![0; n * k], scales, Zeros::Symmetric).map_err(option)
 }
 
@@ -165,6 +169,7 @@ pub(super) fn json(e: &Explanation) -> Value {
         "n": e.layout.n,
         "k": e.k,
         "bits": e.layout.panel.bits,
+        "book": e.layout.panel.book,
         "group": e.group,
         "panels": e.panels,
         "panel_columns": e.layout.panel.nr(),
@@ -183,22 +188,23 @@ pub(super) const ROWS: [usize; 3] = [1, 8, 256];
 #[derive(Debug, Serialize)]
 pub(super) struct Class {
     pub(super) bits: u8,
+    /// Whether codes are those of a book.
+    pub(super) book: bool,
     pub(super) mode: &'static str,
     /// For each of [`ROWS`].
     pub(super) kernels: [&'static str; 3],
 }
 
-/// Every width with every number of slices, on the tier that `auto` means.
+/// Every width, and books, with every number of slices, on the tier that `auto` means.
 pub(super) fn classes() -> Result<Vec<Class>> {
     let mut classes = Vec::new();
-    for bits in 1..=8 {
-        let gemm = Host::new()
-            .prepare(&blank(Scheme::int(bits).group(32), 64, 64)?)
-            .map_err(option)?;
+    for scheme in (1..=8).map(Scheme::int).chain([Scheme::book(CodeBook::MXFP4)]) {
+        let gemm = Host::new().prepare(&blank(scheme.group(32), 64, 64)?).map_err(option)?;
         for mode in [Mode::A8, Mode::A16, Mode::Exact] {
             let plan = gemm.plan(mode).map_err(option)?;
             classes.push(Class {
-                bits,
+                bits: scheme.bits,
+                book: scheme.book.is_some(),
                 mode: mode.name(),
                 kernels: ROWS.map(|m| plan.kernel(m)),
             });

@@ -50,6 +50,15 @@ pub(super) struct Findings {
     pub(super) checks: Vec<Checked>,
 }
 
+/// The width of codes, and whether they are those of a book.
+fn codes(bits: u8, book: bool) -> String {
+    if book {
+        format!("{bits}, book")
+    } else {
+        bits.to_string()
+    }
+}
+
 /// A fact, or that it is unknown.
 fn known<T: ToString>(fact: Option<T>) -> String {
     fact.map_or_else(|| "unknown".into(), |fact| fact.to_string())
@@ -175,7 +184,7 @@ impl Findings {
         let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
         let mut table = table::columns(&heads, heads.len());
         for class in &self.classes {
-            let first = [class.bits.to_string(), class.mode.to_owned()];
+            let first = [codes(class.bits, class.book), class.mode.to_owned()];
             table.add_row(first.into_iter().chain(class.kernels.map(String::from)));
         }
         writeln!(out, "\n{}", table.trim_fmt())
@@ -184,16 +193,16 @@ impl Findings {
     fn print_checks(&self, out: &mut impl Write) -> io::Result<()> {
         let mut groups: BTreeMap<_, Vec<&Checked>> = BTreeMap::new();
         for checked in &self.checks {
-            let key = (checked.row.isa, checked.row.layout.bits);
+            let key = (checked.row.isa, checked.row.layout.book, checked.row.layout.bits);
             groups.entry(key).or_default().push(checked);
         }
         let heads = ["tier", "bits", "kernels", "values compared", "calls", "result"];
         let mut table = table::columns(&heads, 1);
-        for ((isa, bits), rows) in groups {
+        for ((isa, book, bits), rows) in groups {
             let failed = rows.iter().filter(|c| !c.pass).count();
             table.add_row([
                 isa.name().to_owned(),
-                bits.to_string(),
+                codes(bits, book),
                 rows.len().to_string(),
                 rows.iter().map(|c| c.checks).sum::<usize>().to_string(),
                 rows.iter().map(|c| c.calls).sum::<u64>().to_string(),

@@ -1,4 +1,4 @@
-//! The matrix rule: codes are unpacked to bytes as in the [direct rule](super::direct), and the tier multiplies eight
+//! The matrix rule: codes are unpacked to bytes, or looked up in a book, as in the [direct rule](super::direct), and the tier multiplies eight
 //! of two columns with eight of two lhs rows at once.
 //!
 //! # One step
@@ -57,20 +57,29 @@
 
 use crate::kernel::Family;
 use crate::kernel::rule::unpack::unpack;
-use crate::kernel::rule::{Rule, Tile};
+use crate::kernel::rule::{Reading, Rule, Tile};
 use crate::pack::layout::blocks;
 use crate::simd::isa::{MatrixDot, Simd};
 
-/// The rule, for even numbers of lhs rows.
+/// The rule, for even numbers of lhs rows, on plain codes or on those of a book.
 #[derive(Debug)]
-pub(in crate::kernel) struct Matrix;
+pub(in crate::kernel) struct Matrix<const BOOK: bool = false>;
 
-impl<S: MatrixDot, const B: usize, const U: usize, const P: usize, const R: usize> Rule<S, B, U, P, R> for Matrix {
+impl<S: MatrixDot, const BOOK: bool, const B: usize, const U: usize, const P: usize, const R: usize> Rule<S, B, U, P, R>
+    for Matrix<BOOK>
+{
     const FAMILY: Family = Family::Matrix;
+    const BOOK: bool = BOOK;
 
     #[inline(always)]
-    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], _: usize, mut acc: Tile<S, R>) -> Tile<S, R> {
-        const { assert!(P == blocks(B as u8) && R.is_multiple_of(2)) };
+    fn group(
+        simd: S,
+        codes: &[S::Block],
+        lhs: &[[[u8; U]; R]],
+        reading: Reading<S>,
+        mut acc: Tile<S, R>,
+    ) -> Tile<S, R> {
+        const { assert!(P == blocks(B as u8) && R.is_multiple_of(2) && (B == 4 || !BOOK)) };
         for p in 0..R / 2 {
             for v in 0..2 {
                 [acc[2 * p][v], acc[2 * p + 1][v]] = simd.zip(acc[2 * p][v], acc[2 * p + 1][v]);
@@ -81,7 +90,7 @@ impl<S: MatrixDot, const B: usize, const U: usize, const P: usize, const R: usiz
             for (unit, lhs) in units.iter().zip(lhs) {
                 for o in 0..U / 8 {
                     let (first, second) = ((unit, lhs, 2 * o), (unit, lhs, 2 * o + 1));
-                    step::<S, B, U, P, R>(simd, first, Some(second), &mut acc);
+                    step::<S, BOOK, B, U, P, R>(simd, first, Some(second), reading, &mut acc);
                 }
             }
         } else {
@@ -89,10 +98,10 @@ impl<S: MatrixDot, const B: usize, const U: usize, const P: usize, const R: usiz
             let ((pairs, last), (lhs_pairs, last_lhs)) = (units.as_chunks::<2>(), lhs.as_chunks::<2>());
             for (units, lhs) in pairs.iter().zip(lhs_pairs) {
                 let (first, second) = ((&units[0], &lhs[0], 0), (&units[1], &lhs[1], 0));
-                step::<S, B, U, P, R>(simd, first, Some(second), &mut acc);
+                step::<S, BOOK, B, U, P, R>(simd, first, Some(second), reading, &mut acc);
             }
             for (unit, lhs) in last.iter().zip(last_lhs) {
-                step::<S, B, U, P, R>(simd, (unit, lhs, 0), None, &mut acc);
+                step::<S, BOOK, B, U, P, R>(simd, (unit, lhs, 0), None, reading, &mut acc);
             }
         }
         for p in 0..R / 2 {
@@ -110,17 +119,18 @@ type Quad<'a, S, const U: usize, const P: usize, const R: usize> =
 
 /// One octet: two quads, or one and zeros. Its columns are put together once and serve all lhs rows.
 #[inline(always)]
-fn step<S: MatrixDot, const B: usize, const U: usize, const P: usize, const R: usize>(
+fn step<S: MatrixDot, const BOOK: bool, const B: usize, const U: usize, const P: usize, const R: usize>(
     simd: S,
     first: Quad<'_, S, U, P, R>,
     second: Option<Quad<'_, S, U, P, R>>,
+    reading: Reading<S>,
     acc: &mut Tile<S, R>,
 ) {
     let mut columns = [[simd.splat_i32(0); 2]; 2];
     for v in 0..2 {
-        let low = unpack::<S, B>(simd, &first.0[v], first.2);
+        let low = unpack::<S, B, BOOK>(simd, &first.0[v], first.2, reading);
         let high = match second {
-            Some(second) => unpack::<S, B>(simd, &second.0[v], second.2),
+            Some(second) => unpack::<S, B, BOOK>(simd, &second.0[v], second.2, reading),
             None => simd.splat_i32(0),
         };
         columns[v] = simd.zip(low, high);

@@ -13,10 +13,43 @@ pub mod table;
 mod unpack;
 
 use crate::kernel::Family;
+use crate::quant::book::{CodeBook, ENTRIES};
 use crate::simd::isa::Simd;
 
 /// Accumulators of a tile of `R` lhs rows and two vectors of columns.
 pub type Tile<S, const R: usize> = [[<S as Simd>::I; 2]; R];
+
+/// What a rule knows of the codes that it reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading<S: Simd> {
+    /// How many bytes ahead codes that come from memory are prefetched.
+    ahead: usize,
+    /// What codes are numbers of, where the rule is for books.
+    book: S::Book,
+    /// The largest byte that a code stands for in a book.
+    largest: u8,
+}
+
+impl<S: Simd> Reading<S> {
+    /// For a rule that takes `origin` off what codes stand for: entries are `v + z` without an origin, v with one.
+    #[inline(always)]
+    pub(super) fn new(simd: S, ahead: usize, book: Option<&CodeBook>, origin: i32) -> Self {
+        let mut entries = [0; ENTRIES];
+        let mut largest = 0;
+        if let Some(book) = book {
+            let taken = if origin == 0 { 0 } else { book.zero() };
+            for q in 0..ENTRIES {
+                entries[q] = book.carried(q as u8).wrapping_sub(taken);
+            }
+            largest = book.max_carried();
+        }
+        Self {
+            ahead,
+            book: simd.book(&entries),
+            largest,
+        }
+    }
+}
 
 /// Prefetches the blocks of both vectors of a unit, `ahead` bytes further on.
 #[inline(always)]
@@ -61,7 +94,9 @@ use each_quad;
 pub(super) trait Rule<S: Simd, const B: usize, const U: usize, const P: usize, const R: usize> {
     /// Its family.
     const FAMILY: Family;
-    /// What is taken off every code before it is multiplied.
+    /// Whether codes are numbers of entries in a book.
+    const BOOK: bool = false;
+    /// What is taken off every code before it is multiplied; with a book, any number but 0 says that z is.
     const ORIGIN: i32 = 0;
     /// Bytes that it reads for an activation. Where they are more than one, tiles are [expanded](Self::expand), and
     /// a run of panels takes a group together while its lhs is in cache.
@@ -74,6 +109,5 @@ pub(super) trait Rule<S: Simd, const B: usize, const U: usize, const P: usize, c
     }
 
     /// Adds the products of one group: its units of codes, those of the panel's two vectors in turn, with `R` lhs rows.
-    /// Codes that come from memory are prefetched `ahead` bytes ahead.
-    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], ahead: usize, acc: Tile<S, R>) -> Tile<S, R>;
+    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], reading: Reading<S>, acc: Tile<S, R>) -> Tile<S, R>;
 }

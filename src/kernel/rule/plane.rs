@@ -56,7 +56,7 @@
 
 use crate::kernel::Family;
 use crate::kernel::rule::unpack::quad;
-use crate::kernel::rule::{Rule, Tile, prefetch};
+use crate::kernel::rule::{Reading, Rule, Tile, prefetch};
 use crate::pack::layout::{blocks, digits};
 use crate::simd::isa::{Planes, Simd};
 
@@ -68,11 +68,17 @@ impl<S: Planes, const B: usize, const U: usize, const P: usize, const R: usize> 
     const FAMILY: Family = Family::Plane;
 
     #[inline(always)]
-    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], ahead: usize, mut acc: Tile<S, R>) -> Tile<S, R> {
+    fn group(
+        simd: S,
+        codes: &[S::Block],
+        lhs: &[[[u8; U]; R]],
+        reading: Reading<S>,
+        mut acc: Tile<S, R>,
+    ) -> Tile<S, R> {
         const { assert!(P == blocks(B as u8)) };
         let units = codes.as_chunks::<P>().0.as_chunks::<2>().0;
         for unit in units {
-            prefetch(simd, unit, ahead);
+            prefetch(simd, unit, reading.ahead);
         }
         let mut sums = [[simd.splat_i32(0); 2]; R];
         // Constants, so that a plane's place in every quad is known.

@@ -1,5 +1,5 @@
 //! The direct rule for tiers without a dot product of bytes: products are added up in 16 bits, and settled into the
-//! 32-bit accumulators before those sums can overflow. Codes of 8 bits are two nibbles.
+//! 32-bit accumulators before those sums can overflow. Codes of 8 bits are two nibbles; those of a book are looked up.
 //!
 //! # One step
 //!
@@ -39,6 +39,10 @@
 //! | quads on x86, two terms | 127 | 42 | 18 | 8 | 4 | 2 | 1 | 8 |
 //! | quads on NEON, one term | 255 | 85 | 36 | 17 | 8 | 4 | 2 | 17 |
 //!
+//! What a code of a book stands for is a digit of its own when all of them are small enough for a unit, two quads, between
+//! settlements: up to 63 on x86, up to 127 on NEON. MXFP4 reaches 24, so that five quads, two units, may be added up on
+//! x86. The bytes of other books are two nibbles, as those of 8 bits.
+//!
 //! `vpmaddubsw` saturates, but never here: two products of codes below 128 come to 32512 at most. Runs are whole units,
 //! so the last quads of a run may stay unused; where a single unit has too many quads it is cut. The 32-bit
 //! accumulators are those of the direct rule, with the same bounds.
@@ -64,64 +68,117 @@
 
 use crate::kernel::Family;
 use crate::kernel::rule::unpack::{quad, unpack};
-use crate::kernel::rule::{Rule, Tile, each_quad, prefetch};
+use crate::kernel::rule::{Reading, Rule, Tile, each_quad, prefetch};
 use crate::pack::layout::blocks;
 use crate::simd::isa::{ShortSums, Simd};
 use core::cmp;
 
-/// The rule.
+/// The rule, on plain codes or on those of a book.
 #[derive(Debug)]
-pub(in crate::kernel) struct Short;
+pub(in crate::kernel) struct Short<const BOOK: bool = false>;
+
+/// The largest digit.
+const fn largest(bits: usize) -> usize {
+    (1 << if bits == 8 { 4 } else { bits }) - 1
+}
 
 /// Quads between two settlements.
-const fn quads(bits: usize, terms: usize) -> usize {
-    let digit = (1 << if bits == 8 { 4 } else { bits }) - 1;
+const fn quads(digit: usize, terms: usize) -> usize {
     32_767 / (terms * 128 * digit)
 }
 
-impl<S: ShortSums, const B: usize, const U: usize, const P: usize, const R: usize> Rule<S, B, U, P, R> for Short {
+impl<S: ShortSums, const BOOK: bool, const B: usize, const U: usize, const P: usize, const R: usize> Rule<S, B, U, P, R>
+    for Short<BOOK>
+{
     const FAMILY: Family = Family::Short;
+    const BOOK: bool = BOOK;
 
     #[inline(always)]
-    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; U]; R]], ahead: usize, mut acc: Tile<S, R>) -> Tile<S, R> {
-        const { assert!(P == blocks(B as u8)) };
-        let most = const { quads(B, S::TERMS) };
+    fn group(
+        simd: S,
+        codes: &[S::Block],
+        lhs: &[[[u8; U]; R]],
+        reading: Reading<S>,
+        mut acc: Tile<S, R>,
+    ) -> Tile<S, R> {
+        const { assert!(P == blocks(B as u8) && (B == 4 || !BOOK)) };
+        let units = codes.as_chunks::<P>().0.as_chunks::<2>().0;
+        let most = const { quads(largest(B), S::TERMS) };
         // Units between two settlements; where one has too many quads, it is settled on the way as well.
         let run = cmp::max(most / (U / 4), 1);
-        let units = codes.as_chunks::<P>().0.as_chunks::<2>().0;
-        // Full runs have a length that the compiler knows.
-        let (mut full, mut full_lhs) = (units.chunks_exact(run), lhs.chunks_exact(run));
-        for part in full.by_ref().zip(full_lhs.by_ref()) {
-            settled::<S, B, U, P, R>(simd, part, ahead, &mut acc);
-        }
-        let rest = (full.remainder(), full_lhs.remainder());
-        if !rest.0.is_empty() {
-            settled::<S, B, U, P, R>(simd, rest, ahead, &mut acc);
+        if BOOK {
+            // Entries of 128 or more have no unit between settlements on any tier.
+            let whole = quads(cmp::max(reading.largest, 1).into(), S::TERMS) / (U / 4);
+            if whole > 0 {
+                runs::<S, BOOK, false, B, U, P, R>(simd, (units, lhs), whole, reading, &mut acc);
+            } else {
+                runs::<S, BOOK, true, B, U, P, R>(simd, (units, lhs), run, reading, &mut acc);
+            }
+        } else if B == 8 {
+            runs::<S, BOOK, true, B, U, P, R>(simd, (units, lhs), run, reading, &mut acc);
+        } else {
+            runs::<S, BOOK, false, B, U, P, R>(simd, (units, lhs), run, reading, &mut acc);
         }
         acc
     }
 }
 
-/// The products of a run of units, settled.
+/// The products of one group, settled after every `run` units. `SPLIT` multiplies nibbles apart.
 #[inline(always)]
-fn settled<S: ShortSums, const B: usize, const U: usize, const P: usize, const R: usize>(
+fn runs<
+    S: ShortSums,
+    const BOOK: bool,
+    const SPLIT: bool,
+    const B: usize,
+    const U: usize,
+    const P: usize,
+    const R: usize,
+>(
     simd: S,
-    part: Units<'_, S, U, P, R>,
-    ahead: usize,
+    (units, lhs): Units<'_, S, U, P, R>,
+    run: usize,
+    reading: Reading<S>,
     acc: &mut Tile<S, R>,
 ) {
-    for unit in part.0 {
-        prefetch(simd, unit, ahead);
+    // Full runs have a length that the compiler knows, but for books.
+    let (mut full, mut full_lhs) = (units.chunks_exact(run), lhs.chunks_exact(run));
+    for part in full.by_ref().zip(full_lhs.by_ref()) {
+        settled::<S, BOOK, SPLIT, B, U, P, R>(simd, part, reading, acc);
     }
-    if B == 8 {
-        products::<S, B, U, P, R>(simd, part, Nibble::Low, acc);
-        products::<S, B, U, P, R>(simd, part, Nibble::High, acc);
-    } else {
-        products::<S, B, U, P, R>(simd, part, Nibble::Whole, acc);
+    let rest = (full.remainder(), full_lhs.remainder());
+    if !rest.0.is_empty() {
+        settled::<S, BOOK, SPLIT, B, U, P, R>(simd, rest, reading, acc);
     }
 }
 
-/// Which bits of a code are multiplied.
+/// The products of a run of units, settled.
+#[inline(always)]
+fn settled<
+    S: ShortSums,
+    const BOOK: bool,
+    const SPLIT: bool,
+    const B: usize,
+    const U: usize,
+    const P: usize,
+    const R: usize,
+>(
+    simd: S,
+    part: Units<'_, S, U, P, R>,
+    reading: Reading<S>,
+    acc: &mut Tile<S, R>,
+) {
+    for unit in part.0 {
+        prefetch(simd, unit, reading.ahead);
+    }
+    if SPLIT {
+        products::<S, BOOK, B, U, P, R>(simd, part, Nibble::Low, reading, acc);
+        products::<S, BOOK, B, U, P, R>(simd, part, Nibble::High, reading, acc);
+    } else {
+        products::<S, BOOK, B, U, P, R>(simd, part, Nibble::Whole, reading, acc);
+    }
+}
+
+/// Which bits of what codes stand for are multiplied.
 #[derive(Clone, Copy, PartialEq)]
 enum Nibble {
     Whole,
@@ -135,13 +192,14 @@ type Units<'a, S, const U: usize, const P: usize, const R: usize> =
 
 /// The products of one nibble of every code, settled.
 #[inline(always)]
-fn products<S: ShortSums, const B: usize, const U: usize, const P: usize, const R: usize>(
+fn products<S: ShortSums, const BOOK: bool, const B: usize, const U: usize, const P: usize, const R: usize>(
     simd: S,
     (units, lhs): Units<'_, S, U, P, R>,
     nibble: Nibble,
+    reading: Reading<S>,
     acc: &mut Tile<S, R>,
 ) {
-    let most = const { quads(B, S::TERMS) };
+    let most = const { quads(largest(B), S::TERMS) };
     let left = if nibble == Nibble::High { 4 } else { 0 };
     let mut short = [[simd.no_sums(); 2]; R];
     for (unit, lhs) in units.iter().zip(lhs) {
@@ -151,11 +209,15 @@ fn products<S: ShortSums, const B: usize, const U: usize, const P: usize, const 
             }
         }
         each_quad!(U, P, R, q, {
-            if q > 0 && q % most == 0 {
+            // A unit of a book has few enough quads, or is split.
+            if !BOOK && q > 0 && q % most == 0 {
                 settle::<S, R>(simd, acc, &short, left);
                 short = [[simd.no_sums(); 2]; R];
             }
-            let mut codes = [unpack::<S, B>(simd, &unit[0], q), unpack::<S, B>(simd, &unit[1], q)];
+            let mut codes = [
+                unpack::<S, B, BOOK>(simd, &unit[0], q, reading),
+                unpack::<S, B, BOOK>(simd, &unit[1], q, reading),
+            ];
             for v in 0..2 {
                 codes[v] = match nibble {
                     Nibble::Whole => codes[v],

@@ -64,7 +64,7 @@
 #![forbid(unsafe_code)]
 
 use crate::kernel::Family;
-use crate::kernel::rule::{Rule, Tile};
+use crate::kernel::rule::{Reading, Rule, Tile};
 use crate::simd::isa::{SumTables, Tables};
 
 /// The rule.
@@ -86,7 +86,7 @@ impl<S: Tables, const R: usize> Rule<S, 1, BYTES, 1, R> for Table {
     }
 
     #[inline(always)]
-    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; BYTES]; R]], _: usize, mut acc: Tile<S, R>) -> Tile<S, R> {
+    fn group(simd: S, codes: &[S::Block], lhs: &[[[u8; BYTES]; R]], _: Reading<S>, mut acc: Tile<S, R>) -> Tile<S, R> {
         let units = codes.as_chunks::<1>().0.as_chunks::<2>().0;
         for (units, lhs) in units.chunks(S::UNITS).zip(lhs.chunks(S::UNITS)) {
             let mut sums = [simd.start_from(acc[0]); R];

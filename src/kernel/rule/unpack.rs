@@ -1,12 +1,25 @@
 //! Codes from packed units.
 #![forbid(unsafe_code)]
 
+use crate::kernel::rule::Reading;
 use crate::pack::layout::{Digit, digits};
 use crate::simd::isa::Simd;
 
-/// The codes of quad `q` of one vector's unit: every digit's field, moved to its place and put together.
+/// What is multiplied of quad `q` of one vector's unit: the codes, or their entries in the book.
 #[inline(always)]
-pub(super) fn unpack<S: Simd, const B: usize>(simd: S, unit: &[S::Block], q: usize) -> S::I {
+pub(super) fn unpack<S: Simd, const B: usize, const BOOK: bool>(
+    simd: S,
+    unit: &[S::Block],
+    q: usize,
+    reading: Reading<S>,
+) -> S::I {
+    let codes = codes::<S, B>(simd, unit, q);
+    if BOOK { simd.decode(reading.book, codes) } else { codes }
+}
+
+/// The codes: every digit's field, moved to its place and put together.
+#[inline(always)]
+fn codes<S: Simd, const B: usize>(simd: S, unit: &[S::Block], q: usize) -> S::I {
     let digits = const { digits(B as u8) };
     let mut code = digit(simd, unit, q, digits[0]);
     for d in &digits[1..] {
