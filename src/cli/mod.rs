@@ -14,6 +14,7 @@ mod measure;
 mod progress;
 mod refusal;
 mod saved;
+mod simulate;
 mod stored;
 mod table;
 mod tensors;
@@ -47,6 +48,7 @@ enum Command {
     Demo(demo::Args),
     Matmul(Box<matmul::Args>),
     Bench(Box<bench::Args>),
+    Simulate(Box<simulate::Args>),
     Doctor(Box<doctor::Args>),
 }
 
@@ -67,6 +69,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args, program.json, &mut out),
         Command::Matmul(args) => matmul::run(&args, program.json, &mut out),
         Command::Bench(args) => bench::run(&args, program.json, &mut out),
+        Command::Simulate(args) => simulate::run(&args, program.json, &mut out),
         Command::Doctor(args) => doctor::run(&args, program.json, &mut out),
     };
     match result.and_then(|code| Ok(out.flush().map(|()| code)?)) {

@@ -7,6 +7,7 @@ mod doctor;
 mod provenance;
 mod refusals;
 mod results;
+mod simulate;
 
 use mixgemm::{Element, Mat, bf16, f16};
 use safetensors::tensor::{Dtype, TensorView, serialize};

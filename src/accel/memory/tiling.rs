@@ -168,16 +168,27 @@ impl<'a> Problem<'a> {
         Some(best)
     }
 
-    /// The refusal of the scratchpad that does not hold the smallest tile.
+    /// The refusal of the scratchpad that even the least demanding tile overflows most.
     pub(super) fn too_small(&self) -> Error {
-        let smallest = [0, 1, 2].map(|axis| self.extents_of_tiles(axis).next().unwrap_or(1));
         let names = ["memory.activation_bytes", "memory.weight_bytes", "memory.output_bytes"];
-        let bits = self.bits(smallest);
-        let short = (0..3).find(|&i| bits[i] > self.halves[i]).unwrap_or(2);
+        let time = self.array.dataflow().axes()[2];
+        let smallest = [0, 1, 2].map(|axis| self.extents_of_tiles(axis).next().unwrap_or(1));
+        let (mut least, mut refusal) = (f64::INFINITY, None);
+        for tile_in_time in self.extents_of_tiles(time) {
+            let mut tile = smallest;
+            tile[time] = tile_in_time;
+            let bits = self.bits(tile);
+            let demand = |i: usize| bits[i] / self.halves[i];
+            let worst = (1..3).fold(0, |worst, i| if demand(i) > demand(worst) { i } else { worst });
+            if refusal.is_none() || demand(worst) < least {
+                (least, refusal) = (demand(worst), Some((worst, tile, bits[worst])));
+            }
+        }
+        let (worst, [m, n, k], bits) = refusal.unwrap_or((2, smallest, 0.0));
         let expected = format!(
-            "at least {} bytes, twice the smallest tile",
-            libm::ceil(bits[short] / 4.0)
+            "at least {} bytes, twice a tile of {m} x {n} x {k}",
+            libm::ceil(bits / 4.0)
         );
-        Error::unsupported(names[short], expected, format!("{}", self.halves[short] / 4.0))
+        Error::unsupported(names[worst], expected, format!("{}", self.halves[worst] / 4.0))
     }
 }

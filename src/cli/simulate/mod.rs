@@ -1,0 +1,209 @@
+//! `mixgemm simulate`: cycles and traffic of the layers of a SCALE-Sim topology on a systolic array.
+#![forbid(unsafe_code)]
+
+mod config;
+mod plot;
+mod report;
+mod topology;
+
+use crate::cli::arguments::spelled;
+use crate::cli::destination::Destination;
+use crate::cli::refusal::{refusal, unreadable};
+use anyhow::Result;
+use clap::ValueEnum;
+use config::{Config, SCRATCHPADS};
+use mixgemm::Error;
+use mixgemm::accel::memory::Widths;
+use report::{Row, Totals};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use topology::Layer;
+
+/// Files of this many bytes and more are not read.
+const MOST_BYTES: u64 = 1 << 28;
+
+/// Count cycles and traffic of a topology on a systolic array
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Reads SCALE-Sim's own files: a configuration (.cfg) and a topology (.csv) of matrix products or \
+                  convolutions. Counts the cycles of a systolic array (output, weight or input stationary) with \
+                  double-buffered scratchpads and one DRAM channel, and the words and bits that move.\n\n\
+                  `cycles` is a count: computation and stalls. `scale_sim_total_cycles` is what SCALE-Sim prints, the \
+                  index of the last cycle. With InterfaceBandwidth CALC nothing stalls and both are exact; with USER \
+                  all operands share one channel of Bandwidth bytes per cycle, and the stalls are those of \
+                  mixgemm's own model.",
+    after_help = "Example:\n  mixgemm simulate --config scale.cfg --topology layers.csv --svg cycles.svg"
+)]
+pub(crate) struct Args {
+    /// Array, dataflow, scratchpads and bandwidth, as SCALE-Sim has them
+    #[arg(long, value_name = "FILE.cfg")]
+    config: PathBuf,
+    /// Layers: `Layer, M, N, K,` or convolutions, as SCALE-Sim has them
+    #[arg(long, value_name = "FILE.csv")]
+    topology: PathBuf,
+    /// Count as another simulator does
+    #[arg(long, value_enum)]
+    compat: Option<Compat>,
+    /// Also draw the cycles of each layer into this SVG file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Also write the rows into this CSV file
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Replace existing files
+    #[arg(long)]
+    force: bool,
+}
+
+/// Whose counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Compat {
+    /// Versions 2 and 3: words of one byte, folds never cut in time, and R + C output writes too many in every fold of
+    /// an output-stationary array
+    ScaleSim,
+}
+
+/// Operands and outputs of one byte, sums of four.
+const INT8: Widths = Widths {
+    activation: 8.0,
+    weight: 8.0,
+    output: 8.0,
+    partial: 32.0,
+};
+
+/// SCALE-Sim knows only words of one byte.
+const BYTES: Widths = Widths { partial: 8.0, ..INT8 };
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Result<ExitCode> {
+    let (svg, csv) = args.files()?;
+    let (name, text) = read("--config", &args.config)?;
+    let config = config::parse(&name, &text)?;
+    let (name, text) = read("--topology", &args.topology)?;
+    let layers = topology::parse(&name, &text)?;
+    let widths = if args.compat == Some(Compat::ScaleSim) {
+        BYTES
+    } else {
+        INT8
+    };
+    let rows = layers.into_iter().map(|layer| args.row(&config, &widths, layer));
+    let rows = rows.collect::<Result<Vec<Row>>>()?;
+    let totals = Totals::new(&rows, &config.array);
+    if let Some(file) = csv {
+        let text = report::csv(&rows)?;
+        file.write(|out| out.write_all(&text))?;
+    }
+    if let Some(file) = svg {
+        let drawing = plot::draw(&rows, describe(&config))?;
+        file.write(|out| out.write_all(drawing.as_bytes()))?;
+    }
+    if json {
+        let report = serde_json::json!({
+            "array": config.array,
+            "memory": config.memory,
+            "widths_bits": widths,
+            "compat": args.compat.map(spelled),
+            "rows": rows,
+            "totals": totals,
+        });
+        serde_json::to_writer_pretty(&mut *out, &report)?;
+        writeln!(out)?;
+    } else {
+        writeln!(out, "{}", describe(&config))?;
+        let Widths {
+            activation,
+            weight,
+            output,
+            partial,
+        } = widths;
+        writeln!(
+            out,
+            "bits: activations {activation}, weights {weight}, outputs {output}, partial sums {partial}; emulated\n"
+        )?;
+        report::print(&rows, &totals, out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The machine in a line.
+fn describe(config: &Config) -> String {
+    let Config { array, memory } = config;
+    let kib = |bytes: u64| format!("{} KiB", bytes / 1024);
+    let bandwidth = if memory.dram_bits_per_cycle == f64::INFINITY {
+        "DRAM without limit (CALC)".into()
+    } else {
+        format!("DRAM {} bits per cycle", memory.dram_bits_per_cycle)
+    };
+    format!(
+        "{} x {} elements, {}; scratchpads: ifmap {}, filter {}, ofmap {}, half usable; {bandwidth}",
+        array.rows(),
+        array.cols(),
+        array.dataflow(),
+        kib(memory.activation_bytes),
+        kib(memory.weight_bytes),
+        kib(memory.output_bytes),
+    )
+}
+
+impl Args {
+    /// Where to draw and where to write rows.
+    fn files(&self) -> Result<(Option<Destination>, Option<Destination>)> {
+        let file = |option, path: &Option<PathBuf>| {
+            let path = path.as_deref();
+            path.map(|path| Destination::new(option, path, self.force)).transpose()
+        };
+        let (svg, csv) = (file("--svg", &self.svg)?, file("--csv", &self.csv)?);
+        match (&svg, &csv) {
+            (Some(svg), Some(csv)) if svg.is(csv) => Err(refusal("--csv", "another file than --svg", "the same")),
+            _ => Ok((svg, csv)),
+        }
+    }
+
+    fn row(&self, config: &Config, widths: &Widths, layer: Layer) -> Result<Row> {
+        let Layer { name, extents } = layer;
+        let traffic = config.memory.traffic(&config.array, extents, widths);
+        let traffic = traffic.map_err(|error| scratchpad(error, &name))?;
+        let scale_sim = self.compat == Some(Compat::ScaleSim);
+        Ok(Row::new(name, &config.array, extents, &traffic, scale_sim))
+    }
+}
+
+/// The refusal of a scratchpad under its name in the configuration.
+fn scratchpad(error: Error, layer: &str) -> anyhow::Error {
+    let names = ["memory.activation_bytes", "memory.weight_bytes", "memory.output_bytes"];
+    let Error::Unsupported {
+        argument,
+        expected,
+        found,
+    } = error
+    else {
+        return error.into();
+    };
+    let key = names
+        .iter()
+        .position(|name| *name == argument)
+        .map_or(argument, |i| SCRATCHPADS[i]);
+    refusal(
+        "--config",
+        format_args!("{key}: {expected} of layer `{layer}`"),
+        format_args!("{found} bytes"),
+    )
+}
+
+/// A text file and its name.
+fn read(option: &'static str, path: &Path) -> Result<(String, String)> {
+    let content = || {
+        let metadata = path.metadata()?;
+        // A pipe would block.
+        if !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        if metadata.len() >= MOST_BYTES {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "256 MiB or more"));
+        }
+        std::fs::read_to_string(path)
+    };
+    let text = content().map_err(|error| unreadable(option, "a readable text file", path, &error))?;
+    Ok((path.display().to_string(), text))
+}
