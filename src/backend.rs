@@ -9,6 +9,7 @@ use crate::base::view::MatMut;
 use crate::epilogue::{Epilogue, Output};
 use crate::quant::input::{Activations, Mode};
 use crate::quant::matrix::QuantMatrix;
+use crate::quant::rest::Rest;
 use crate::quant::scheme::Scheme;
 use alloc::{boxed::Box, format, string::String};
 use core::any::Any;
@@ -178,6 +179,30 @@ pub trait Backend: Send + Sync + 'static {
         mode: Mode,
         sums: GroupSums<'_>,
     ) -> Result<Report>;
+
+    /// Whether [`Backend::run_rest`] works.
+    fn adds_rest(&self) -> bool {
+        false
+    }
+
+    /// As [`Backend::run`], or as [`Backend::accumulate`] into an f32 output where there is no epilogue, with integers
+    /// of the caller's added to the groups' sums before these are rounded: `T = rne(D − z0·B + rest)`. An
+    /// [outlier split](crate::outlier) uses it where it is there, else [`Backend::group_sums`].
+    ///
+    /// # Errors
+    /// As [`Backend::run`]; [`Error::Unsupported`] where [`Backend::adds_rest`] is false or the mode's activations have
+    /// scales per group; [`Error::Shape`] for a rest of another product.
+    fn run_rest(
+        &self,
+        _weights: &Self::Prepared,
+        _x: Activations<'_>,
+        _mode: Mode,
+        _rest: &Rest<'_>,
+        _epilogue: Option<&Epilogue<'_>>,
+        _y: Output<'_>,
+    ) -> Result<Report> {
+        Err(Error::unsupported("rest", "a backend that adds integers", self.name()))
+    }
 }
 
 /// Weights that some [`AnyBackend`] prepared.

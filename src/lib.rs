@@ -29,6 +29,7 @@
 //!   and [`Par`] says who works: [`Threads`], or a [`Pool`] of the runtime's own. [`Plan::run_all`] does several
 //!   products on one input at once.
 //! * [`MixPe`]: the shift-and-add accelerator of arXiv 2411.16158, emulated bit for bit.
+//! * [`Split`]: around any backend, 8-bit activations with one scale that keep their outliers; see [`outlier`].
 //! * [`Backend`] and its object-safe twin [`AnyBackend`]: the one trait over all of them.
 //!
 //! # Vocabulary
@@ -72,7 +73,7 @@
 //!
 //! ```text
 //! 5  host                                      fast execution: plan, walk, threads, explanations
-//! 4  kernel | accel                            SIMD micro-kernels | emulated accelerators
+//! 4  kernel | accel | outlier                  SIMD micro-kernels | emulated accelerators | the outlier split
 //! 3  backend | pack | reference                the one trait | panels and tiles | the definition
 //! 2  quant | epilogue                          what numbers mean | finishing a tile
 //! 1  base | simd                               views, buffers, errors | what the machine can do
@@ -110,6 +111,7 @@ pub mod base;
 pub mod epilogue;
 pub mod host;
 pub mod kernel;
+pub mod outlier;
 pub mod pack;
 pub mod quant;
 pub mod reference;
@@ -122,6 +124,7 @@ pub use backend::{AnyBackend, Backend, Capabilities, Counters, Prepared, Report}
 pub use base::error::{Error, Result};
 pub use base::float::Element;
 pub use base::mat::Mat;
+pub use base::parallel::{Par, Pool};
 #[cfg(feature = "std")]
 pub use base::threads::Threads;
 pub use base::view::{MatMut, MatRef};
@@ -130,9 +133,9 @@ pub use half::{bf16, f16};
 pub use host::Host;
 pub use host::explain::Explanation;
 pub use host::gemm::{Gemm, Plan};
-pub use host::parallel::{Par, Pool};
 pub use host::products::Product;
 pub use host::workspace::{Workspace, Workspaces};
+pub use outlier::split::Split;
 pub use quant::book::CodeBook;
 pub use quant::figures::Figures;
 pub use quant::input::{Activations, InputScale, Mode};

@@ -3,7 +3,8 @@
 
 use mixgemm::testing::{Draw, Inputs, weights};
 use mixgemm::{
-    Activation, AnyBackend, Epilogue, Host, Mat, Mode, Par, Plan, Product, QuantMatrix, Scheme, Threads, Workspace,
+    Activation, AnyBackend, Backend, Epilogue, Host, Mat, Mode, Par, Plan, Product, QuantMatrix, Scheme, Split,
+    Threads, Workspace,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::num::NonZeroUsize;
@@ -137,6 +138,26 @@ fn check_without_a_workspace(w: &QuantMatrix) {
     }
 }
 
+/// A split finds outliers, gathers their weights and adds what is left of them in buffers that it keeps.
+fn check_split(schemes: &[QuantMatrix], par: &Par) {
+    let scale = 0.004;
+    let mode = Mode::A8Static { scale, saturate: false };
+    let x = Inputs::new(&mut Draw::new(75), 40, K).f32;
+    let found = x.data().iter().filter(|x| (*x / scale).abs() > 128.0).count();
+    assert!(found > 100, "{found} outliers");
+    for w in schemes {
+        let split = Split::new(Host::new().par(par.clone())).par(par.clone());
+        let both = Backend::prepare(&split, w).unwrap();
+        let (mut y, epilogue) = (Mat::<f32>::zeros(40, N), Epilogue::new());
+        let mut run = || {
+            let x = x.view().into();
+            Backend::run(&split, &both, x, mode, &epilogue, y.view_mut().into()).unwrap();
+        };
+        assert!(allocations(&mut run) > 0, "the counter counts");
+        assert_eq!(allocations(run), 0, "{par:?} {:?}", w.scheme());
+    }
+}
+
 /// The only test of this process, so that nobody else allocates meanwhile.
 #[test]
 fn a_warm_plan_allocates_nothing_and_one_thread_stays_one() {
@@ -150,6 +171,7 @@ fn a_warm_plan_allocates_nothing_and_one_thread_stays_one() {
     let threads = threads_of_this_process();
     check(&schemes, &Par::Seq);
     check_together(&schemes, &Par::Seq);
+    check_split(&schemes, &Par::Seq);
     check_without_a_workspace(&schemes[0]);
     assert_eq!(threads_of_this_process(), threads);
     let global = rayon::ThreadPoolBuilder::new().num_threads(1).build_global();
@@ -166,4 +188,5 @@ fn a_warm_plan_allocates_nothing_and_one_thread_stays_one() {
     let threads = Par::Pool(threads);
     check(&schemes, &threads);
     check_together(&schemes, &threads);
+    check_split(&schemes, &threads);
 }

@@ -2,75 +2,56 @@
 #![forbid(unsafe_code)]
 #![cfg(feature = "testing")]
 
-use mixgemm::base::float::{fma, rne};
-use mixgemm::testing::{Draw, weights};
+use mixgemm::base::float::fma;
+use mixgemm::outlier::columns::InMemory;
+use mixgemm::outlier::find::limit;
+use mixgemm::testing::{Backwards, Draw, weights};
 use mixgemm::{
-    Activation, Activations, Backend, Epilogue, GroupSums, Host, Isa, Mat, MixPe, Mode, Output, QuantMatrix, Result,
-    ScaleType, Scheme, ZeroPoint, f16, reference,
+    Activation, Activations, Backend, Capabilities, Epilogue, GroupSums, Host, Isa, Mat, MatMut, MixPe, Mode, Output,
+    Par, QuantMatrix, Report, Result, ScaleType, Scheme, Split, ZeroPoint, f16, reference,
 };
+use proptest::prelude::*;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 
-/// Cuts `v = rne(x/t)` into `c = clamp(v, ±127)`, which the wrapped backend multiplies, and `r = v − c`, which this one
-/// does. Both hand back integers, so their sum is rounded once.
-struct Split<B>(B);
+/// A backend that only hands back integers: the split has to add the rest and to fold.
+#[derive(Clone)]
+struct Aside<B>(B);
 
-/// Weights for both paths.
-struct Both<P> {
-    clamped: P,
-    rest: QuantMatrix,
-}
+impl<B: Backend> Backend for Aside<B> {
+    type Prepared = B::Prepared;
 
-impl<B: Backend> Split<B> {
-    fn prepare(&self, w: &QuantMatrix) -> Result<Both<B::Prepared>> {
-        Ok(Both {
-            clamped: self.0.prepare(w)?,
-            rest: w.clone(),
-        })
+    fn name(&self) -> &'static str {
+        "aside"
     }
 
-    fn run(
-        &self,
-        w: &Both<B::Prepared>,
-        x: &Mat<f32>,
-        t: f32,
-        epilogue: &Epilogue<'_>,
-        mut y: Output<'_>,
-    ) -> Result<()> {
-        let ((m, k), (n, groups)) = ((x.rows(), x.cols()), (w.rest.n(), w.rest.groups()));
-        let value = |r: usize, c: usize| rne(x.view().row(r)[c] / t) as i64;
-        let clamped = Mat::from_fn(m, k, |r, c| value(r, c).clamp(-127, 127) as i8);
-        let rest = |r: usize, c: usize| value(r, c) - i64::from(clamped.view().row(r)[c]);
-        let mut sums = vec![0i64; m * groups * n];
-        let given = Activations::int8(clamped.view(), t);
-        let out = GroupSums::I64(&mut sums);
-        self.0.group_sums(&w.clamped, given, Mode::A8Given, out)?;
-        for r in 0..m {
-            let mut row = vec![0.0; n];
-            for (g, column) in (0..groups).flat_map(|g| (0..n).map(move |c| (g, c))) {
-                let y = &mut row[column];
-                let inputs = || w.rest.group_range(g);
-                let level = |k: usize| i64::from(w.rest.level(column, k));
-                let outliers: i64 = inputs().map(|k| level(k) * rest(r, k)).sum();
-                let total = sums[(r * groups + g) * n + column] + outliers;
-                let (s, f) = (w.rest.scale(column, g), w.rest.zero_fraction(column, g));
-                *y = fma(total as f32, s, *y);
-                if f != 0.0 {
-                    let all: i64 = inputs().map(|k| value(r, k)).sum();
-                    *y = fma(all as f32, -(s * f), *y);
-                }
-            }
-            epilogue.finish(&mut row, r, 0, Some(t));
-            y.store(r, 0, &row);
-        }
-        Ok(())
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    fn prepare(&self, w: &QuantMatrix) -> Result<B::Prepared> {
+        self.0.prepare(w)
+    }
+
+    fn run(&self, w: &B::Prepared, x: Activations<'_>, mode: Mode, e: &Epilogue<'_>, y: Output<'_>) -> Result<Report> {
+        self.0.run(w, x, mode, e, y)
+    }
+
+    fn accumulate(&self, w: &B::Prepared, x: Activations<'_>, mode: Mode, y: MatMut<'_, f32>) -> Result<Report> {
+        self.0.accumulate(w, x, mode, y)
+    }
+
+    fn group_sums(&self, w: &B::Prepared, x: Activations<'_>, mode: Mode, sums: GroupSums<'_>) -> Result<Report> {
+        self.0.group_sums(w, x, mode, sums)
     }
 }
 
-/// The product with the integers as they are: `Σ s·rne(Σ (q − z)·v)`, scaled, biased, ReLU.
-fn unclamped(w: &QuantMatrix, x: &Mat<f32>, t: f32, bias: &[f32]) -> Vec<f32> {
+/// The product with the integers as they are: `start + Σ s·rne(Σ (q − z)·v)`; with a bias scaled, biased, ReLU.
+fn unclamped(w: &QuantMatrix, x: &Mat<f32>, t: f32, bias: Option<&[f32]>, start: f32) -> Vec<f32> {
     let mut out = Vec::new();
     for r in 0..x.rows() {
-        for (n, bias) in bias.iter().enumerate() {
-            let mut y = 0.0f32;
+        for n in 0..w.n() {
+            let mut y = start;
             for g in 0..w.groups() {
                 let (s, range) = (w.scale(n, g), w.group_range(g));
                 let v: Vec<i64> = x.view().row(r)[range.clone()]
@@ -94,8 +75,10 @@ fn unclamped(w: &QuantMatrix, x: &Mat<f32>, t: f32, bias: &[f32]) -> Vec<f32> {
                     y = (b as f32).mul_add(-(s * f), y);
                 }
             }
-            let y = y * t + bias;
-            out.push(if y < 0.0 { 0.0 } else { y });
+            out.push(match bias {
+                Some(bias) => (y * t + bias[n]).max(0.0),
+                None => y,
+            });
         }
     }
     out
@@ -117,18 +100,70 @@ fn inputs(draw: &mut Draw, k: usize) -> Mat<f32> {
             (6, i) => [30_000.0, -30_000.0, 8_000_000.0][i % 3],
             (7, _) => 128.0 + small.abs(),
             (8, _) => 0.0,
-            (9, 0) => 4_194_303.0,
+            (9, 0) => 8_388_607.0,
             _ => small + 0.25,
         };
         v * T
     })
 }
 
+const SHADOW: Mode = Mode::A8Static {
+    scale: T,
+    saturate: false,
+};
+
+const CLAMPED: Mode = Mode::A8Static {
+    scale: T,
+    saturate: true,
+};
+
+/// The bits of two results.
+fn same(y: &[f32], expected: &[f32]) -> bool {
+    y.len() == expected.len() && y.iter().zip(expected).all(|(y, e)| y.to_bits() == e.to_bits())
+}
+
+/// One product with everything on it: the epilogue, a continued fold, integers, and rows that must not notice the others.
+fn check_product<B: Backend>(name: &str, split: &Split<B>, w: &QuantMatrix, x: &Mat<f32>) {
+    let (m, n, scheme) = (x.rows(), w.n(), w.scheme());
+    let bias: Vec<f32> = (0..n).map(|n| n as f32 * 3.0 - 50.0).collect();
+    let epilogue = Epilogue::new().bias(&bias).activation(Activation::Relu);
+    let (both, mut y) = (split.prepare(w).unwrap(), Mat::<f32>::zeros(m, n));
+    let out = y.view_mut().into();
+    Backend::run(split, &both, x.view().into(), SHADOW, &epilogue, out).unwrap();
+    let expected = unclamped(w, x, T, Some(&bias), 0.0);
+    for r in 0..m {
+        let row = r * n..(r + 1) * n;
+        assert!(
+            same(&y.data()[row.clone()], &expected[row]),
+            "{name} {scheme:?} row {r}"
+        );
+        // A row alone gives the same bits.
+        let mut alone = Mat::<f32>::zeros(1, n);
+        let (one, out) = (x.view().sub_rows(r, 1).unwrap(), alone.view_mut().into());
+        Backend::run(split, &both, one.into(), SHADOW, &epilogue, out).unwrap();
+        assert!(same(alone.data(), y.view().row(r)), "{name} {scheme:?} row {r} alone");
+    }
+    let mut y = Mat::from_fn(m, n, |_, _| 1.5);
+    Backend::accumulate(split, &both, x.view().into(), SHADOW, y.view_mut()).unwrap();
+    let expected = unclamped(w, x, T, None, 1.5);
+    assert!(same(y.data(), &expected), "{name} {scheme:?} continued");
+    let mut sums = vec![0i64; m * w.groups() * n];
+    Backend::group_sums(split, &both, x.view().into(), SHADOW, GroupSums::I64(&mut sums)).unwrap();
+    for (i, sum) in sums.iter().enumerate() {
+        let (r, g, column) = (i / n / w.groups(), i / n % w.groups(), i % n);
+        let terms = w.group_range(g).map(|k| {
+            let v = (x.view().row(r)[k] / T).round_ties_even() as i64;
+            v * i64::from(w.level(column, k))
+        });
+        assert_eq!(*sum, terms.sum::<i64>(), "{name} {scheme:?} ({r}, {g}, {column})");
+    }
+}
+
 fn check<B: Backend>(name: &str, backend: B) {
     let draw = &mut Draw::new(91);
     let max_bits = backend.capabilities().max_bits;
-    let split = Split(backend);
-    for (bits, k) in [(4u8, 70), (1, 33), (8, 100), (3, 64)] {
+    let split = Split::new(backend);
+    for (bits, k) in [(4u8, 70), (1, 33), (8, 100), (3, 64), (7, 1)] {
         for zero in [ZeroPoint::Symmetric, ZeroPoint::Integer, ZeroPoint::Float] {
             let scheme = Scheme {
                 zero,
@@ -139,32 +174,7 @@ fn check<B: Backend>(name: &str, backend: B) {
             }
             for scheme in [scheme.per_tensor(), scheme.per_channel(), scheme.group(16)] {
                 let w = weights(draw, scheme, 37, k);
-                let x = inputs(draw, k);
-                let bias: Vec<f32> = (0..37).map(|n| n as f32 * 3.0 - 50.0).collect();
-                let epilogue = Epilogue::new().bias(&bias).activation(Activation::Relu);
-                let mut y = Mat::<f32>::zeros(x.rows(), 37);
-                let both = split.prepare(&w).unwrap();
-                split.run(&both, &x, T, &epilogue, y.view_mut().into()).unwrap();
-                let expected = unclamped(&w, &x, T, &bias);
-                for (i, (y, e)) in y.data().iter().zip(&expected).enumerate() {
-                    assert_eq!(
-                        y.to_bits(),
-                        e.to_bits(),
-                        "{name} {scheme:?} row {} column {}",
-                        i / 37,
-                        i % 37
-                    );
-                }
-                // Rows without outliers are the wrapped backend's own `a8static`.
-                let calm = x.view().sub_rows(0, 1).unwrap();
-                let mode = Mode::A8Static {
-                    scale: T,
-                    saturate: false,
-                };
-                let mut alone = Mat::<f32>::zeros(1, 37);
-                let out = alone.view_mut().into();
-                split.0.run(&both.clamped, calm.into(), mode, &epilogue, out).unwrap();
-                assert_eq!(alone.data(), &expected[..37], "{name} {scheme:?}");
+                check_product(name, &split, &w, &inputs(draw, k));
             }
         }
     }
@@ -173,9 +183,181 @@ fn check<B: Backend>(name: &str, backend: B) {
 #[test]
 fn a_split_around_any_backend_gives_the_bits_of_the_unclamped_product() {
     for isa in Isa::ALL.into_iter().filter(|isa| isa.supported()) {
-        check(isa.name(), Host::new().isa(isa).unwrap());
+        let host = Host::new().isa(isa).unwrap();
+        check(isa.name(), host.clone());
+        check(isa.name(), Aside(host));
     }
     check("mixpe", MixPe::w4a8());
+}
+
+#[test]
+fn threads_change_nothing() {
+    let draw = &mut Draw::new(93);
+    let par = Par::Pool(Arc::new(Backwards(NonZeroUsize::new(3).unwrap())));
+    let w = weights(draw, Scheme::int(8).group(48), 130, 1500);
+    let x = inputs(draw, 1500);
+    let x = Mat::from_fn(60, 1500, |r, c| x.view().row(r % 11)[(c * 7 + r) % 1500]);
+    check_product("one thread", &Split::new(Host::new()), &w, &x);
+    check_product("three", &Split::new(Host::new().par(par.clone())).par(par), &w, &x);
+}
+
+#[test]
+fn without_outliers_and_with_saturation_it_is_the_wrapped_backend() {
+    let draw = &mut Draw::new(94);
+    let w = weights(draw, Scheme::int(4).group(16).asymmetric(), 20, 64);
+    let (split, inputs) = (Split::new(Host::new()), inputs(draw, 64));
+    let both = split.prepare(&w).unwrap();
+    for (rows, mode, shadowed) in [(1, SHADOW, 0), (11, CLAMPED, 0), (11, SHADOW, 1)] {
+        let x = inputs.view().sub_rows(0, rows).unwrap();
+        let (mut y, mut z) = (Mat::<f32>::zeros(rows, 20), Mat::<f32>::zeros(rows, 20));
+        Backend::run(&split, &both, x.into(), mode, &Epilogue::new(), y.view_mut().into()).unwrap();
+        let inner = (split.backend(), both.prepared());
+        Backend::run(
+            inner.0,
+            inner.1,
+            x.into(),
+            CLAMPED,
+            &Epilogue::new(),
+            z.view_mut().into(),
+        )
+        .unwrap();
+        assert_eq!(same(y.data(), z.data()), shadowed == 0, "{mode:?}");
+        assert_eq!(both.work().shadowed, shadowed);
+    }
+    // What was counted is what the inputs have.
+    let limit = |x: &f32| (x / T).round_ties_even().abs() > 127.0;
+    let all = inputs.data();
+    let outliers = all.iter().filter(|x| limit(x)).count();
+    let channels = (0..64)
+        .filter(|c| all[*c..].iter().step_by(64).any(|x| limit(x)))
+        .count();
+    let work = both.work();
+    assert_eq!((work.outliers, work.channels), (outliers as u64, channels as u64));
+}
+
+#[test]
+fn halves_special_values_and_refusals_are_as_without_a_split() {
+    let draw = &mut Draw::new(95);
+    for scheme in [Scheme::int(4).group(16).float_zero(), Scheme::int(1).per_channel()] {
+        let w = weights(draw, scheme, 20, 40);
+        let wide = inputs(draw, 40);
+        let mut x = Mat::from_fn(6, 40, |r, c| f16::from_f32(wide.view().row(r)[c]));
+        x.view_mut().row_mut(1)[3] = f16::INFINITY;
+        x.view_mut().row_mut(1)[30] = f16::NEG_INFINITY;
+        x.view_mut().row_mut(4)[0] = f16::NAN;
+        let finite = |x: f32| if x.is_finite() { x } else { 0.0 };
+        let same_as_floats = Mat::from_fn(6, 40, |r, c| finite(x.view().row(r)[c].to_f32()));
+        let expected = unclamped(&w, &same_as_floats, T, None, 0.0);
+        let special = |y: &mut Mat<f32>| {
+            let x = Activations::from(x.view());
+            reference::run(&w, x, CLAMPED, &Epilogue::new(), y.view_mut().into()).unwrap();
+        };
+        let mut alone = Mat::<f32>::zeros(6, 20);
+        special(&mut alone);
+        let (host, aside) = (Split::new(Host::new()), Split::new(Aside(Host::new())));
+        let mut results = [Mat::<f32>::zeros(6, 20), Mat::<f32>::zeros(6, 20)];
+        let [y, z] = &mut results;
+        let e = &Epilogue::new();
+        Backend::run(
+            &host,
+            &host.prepare(&w).unwrap(),
+            x.view().into(),
+            SHADOW,
+            e,
+            y.view_mut().into(),
+        )
+        .unwrap();
+        Backend::run(
+            &aside,
+            &aside.prepare(&w).unwrap(),
+            x.view().into(),
+            SHADOW,
+            e,
+            z.view_mut().into(),
+        )
+        .unwrap();
+        for (r, y) in (0..6).flat_map(|r| results.iter().map(move |y| (r, y))) {
+            let scaled: Vec<f32> = expected[r * 20..(r + 1) * 20].iter().map(|y| y * T).collect();
+            let expected = if [1, 4].contains(&r) {
+                alone.view().row(r)
+            } else {
+                &scaled
+            };
+            assert!(same(y.view().row(r), expected), "{scheme:?} row {r}");
+        }
+    }
+    let w = weights(draw, Scheme::int(4), 5, 8);
+    let (split, mut y) = (Split::new(Host::new()), Mat::<f32>::zeros(1, 5));
+    let both = split.prepare(&w).unwrap();
+    let mut refused = |x: f32, scale: f32| {
+        let (x, mode) = (
+            Mat::from_fn(1, 8, |_, k| if k == 5 { x } else { 0.0 }),
+            Mode::A8Static { scale, saturate: false },
+        );
+        let run = Backend::run(
+            &split,
+            &both,
+            x.view().into(),
+            mode,
+            &Epilogue::new(),
+            y.view_mut().into(),
+        );
+        run.map_err(|error| error.to_string()).err()
+    };
+    assert_eq!(refused(8_388_607.0, 1.0), None);
+    let error = "x: expected |rne(x / scale)| below 2^23 in mode a8static, found 8388608 at column 5";
+    assert_eq!(refused(8_388_608.0, 1.0).as_deref(), Some(error));
+    let error = "scale of a8static: expected a finite positive scale, found NaN";
+    assert_eq!(refused(1.0, f32::NAN).as_deref(), Some(error));
+    let other = InMemory::new(&weights(draw, Scheme::int(4), 8, 5));
+    let error = split.prepare_with(&w, Box::new(other)).unwrap_err();
+    assert_eq!(error.to_string(), "columns: expected 5 x 8, found 8 x 5");
+}
+
+#[test]
+fn the_limit_is_the_last_float_that_is_no_outlier() {
+    let draw = &mut Draw::new(96);
+    let scales = [1.0, 0.1, 3e-39, 1e-45, 3e36, f32::MAX, f32::MIN_POSITIVE];
+    for t in scales.into_iter().chain((0..200).map(|_| draw.signed().abs() + 1e-9)) {
+        let limit = limit(t);
+        let inside = |x: f32| (x / t).round_ties_even() <= 127.0;
+        assert!(
+            inside(limit) && (limit == f32::MAX || !inside(limit.next_up())),
+            "{t:e}: {limit:e}"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Any mixture of values on and beyond the edges, in ragged groups: device(c) + host(r) is the unclamped product.
+    #[test]
+    fn cut_products_add_up(
+        seed in any::<u64>(),
+        bits in 1u8..=8,
+        length in 1usize..40,
+        (m, n, k) in (1usize..20, 1usize..40, 1usize..90),
+        share in 0usize..=8,
+        size in prop::sample::select(vec![128i32, 200, 30_000, 8_388_607]),
+    ) {
+        let draw = &mut Draw::new(seed);
+        let scheme = [Scheme::int(bits), Scheme::int(bits).asymmetric(), Scheme::int(bits).float_zero()][draw.below(3)];
+        let scheme = [scheme.per_tensor(), scheme.per_channel(), scheme.group(length)][draw.below(3)];
+        let w = weights(draw, scheme, n, k);
+        let edges = [-128, 127, 128, -200, 200, -30_000, 30_000, 0];
+        let x = Mat::from_fn(m, k, |_, _| {
+            let v = match draw.below(8) {
+                i if i < share => [size, -size, edges[draw.below(8)]][draw.below(3)],
+                _ => draw.below(255) as i32 - 127,
+            };
+            v as f32 * T
+        });
+        check_product("host", &Split::new(Host::new()), &w, &x);
+        if bits <= 4 {
+            check_product("mixpe", &Split::new(MixPe::w4a8()), &w, &x);
+        }
+    }
 }
 
 /// The float outlier part: columns that stay f16 continue the fold after the last group, in ascending k.

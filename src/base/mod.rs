@@ -8,6 +8,7 @@ pub mod error;
 #[expect(unsafe_code, reason = "views over a matrix whose columns are padded")]
 mod faer;
 pub mod float;
+pub mod idle;
 #[cfg(feature = "pack-file")]
 #[expect(unsafe_code, reason = "files as memory")]
 pub mod map;
@@ -15,6 +16,7 @@ pub mod mat;
 #[cfg(feature = "ndarray")]
 #[expect(unsafe_code, reason = "views over an array with gaps")]
 mod ndarray;
+pub mod parallel;
 #[cfg(feature = "std")]
 #[expect(unsafe_code, reason = "a task that threads borrow for the time of a call")]
 pub mod threads;

@@ -4,10 +4,10 @@
 use crate::backend::{Counters, GroupSums, Report, WeightShape};
 use crate::base::error::Result;
 use crate::base::float::check_environment;
+use crate::base::parallel::Par;
 use crate::base::view::MatMut;
 use crate::epilogue::{Epilogue, Output};
 use crate::host::explain::{Choice, Explanation, Facts};
-use crate::host::parallel::Par;
 use crate::host::walk::{Finish, Job, Part, group_sums, pack, walk};
 use crate::host::workspace::{Workspace, Workspaces};
 use crate::kernel::Kernel;
@@ -16,6 +16,7 @@ use crate::kernel::select::{Selection, choose, select};
 use crate::pack::file::PackFile;
 use crate::pack::weights::PackedWeights;
 use crate::quant::input::{Activations, Mode};
+use crate::quant::rest::Rest;
 use crate::simd::cpu::{self, Isa};
 use alloc::sync::Arc;
 
@@ -86,13 +87,7 @@ impl Gemm {
     /// Shape and scheme of the weights.
     #[must_use]
     pub fn shape(&self) -> WeightShape {
-        WeightShape {
-            n: self.weights.n(),
-            k: self.weights.k(),
-            groups: self.weights.layout().groups,
-            group: self.weights.group(),
-            scheme: *self.weights.scheme(),
-        }
+        shape(&self.weights)
     }
 
     /// The workspaces of the host that prepared these weights.
@@ -117,6 +112,17 @@ impl Gemm {
     #[must_use]
     pub fn bits_per_weight(&self) -> f64 {
         self.weights.bits_per_weight()
+    }
+}
+
+/// The shape and scheme of packed weights.
+fn shape(weights: &PackedWeights) -> WeightShape {
+    WeightShape {
+        n: weights.n(),
+        k: weights.k(),
+        groups: weights.layout().groups,
+        group: weights.group(),
+        scheme: *weights.scheme(),
     }
 }
 
@@ -213,6 +219,7 @@ impl Plan {
             ahead: cpu::read_ahead(),
             x,
             mode: self.mode,
+            rest: None,
         })
     }
 
@@ -271,20 +278,41 @@ impl Plan {
         Ok(self.report(x))
     }
 
+    /// As [`Plan::run`], or as [`Plan::accumulate`] into an f32 output where there is no epilogue, with integers of the
+    /// caller's added to the groups' sums; see [`Backend::run_rest`](crate::Backend::run_rest).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_rest(
+        &self,
+        workspace: &mut Workspace,
+        x: Activations<'_>,
+        rest: &Rest<'_>,
+        epilogue: Option<&Epilogue<'_>>,
+        y: Output<'_>,
+    ) -> Result<Report> {
+        let (mut job, m, team) = (self.job(x)?, x.shape().0, self.par.team());
+        rest.check(m, &self.shape(), self.mode)?;
+        epilogue.map_or(Ok(()), |epilogue| epilogue.check(m, self.weights.n()))?;
+        y.check(m, self.weights.n())?;
+        job.rest = Some(rest);
+        let finish = epilogue.map_or(Finish::Continue, Finish::Epilogue);
+        walk(&[Part::new(job, finish, y, team.threads())], workspace, team)?;
+        Ok(self.report(x))
+    }
+
+    /// The shape and scheme of the weights.
+    fn shape(&self) -> WeightShape {
+        shape(&self.weights)
+    }
+
     /// The exact integers of every (row, group, column); see [`Backend::group_sums`](crate::Backend::group_sums).
     ///
     /// # Errors
     /// As there.
     pub fn group_sums(&self, workspace: &mut Workspace, x: Activations<'_>, sums: GroupSums<'_>) -> Result<Report> {
         let job = self.job(x)?;
-        let shape = WeightShape {
-            n: self.weights.n(),
-            k: self.weights.k(),
-            groups: self.weights.layout().groups,
-            group: self.weights.group(),
-            scheme: *self.weights.scheme(),
-        };
-        sums.check(x.shape().0, &shape, self.mode)?;
+        sums.check(x.shape().0, &self.shape(), self.mode)?;
         if x.shape().0 == 0 || self.weights.n() == 0 {
             return Ok(self.report(x));
         }

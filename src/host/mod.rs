@@ -3,8 +3,8 @@
 
 pub mod explain;
 pub mod gemm;
-pub mod parallel;
 pub mod products;
+mod rest;
 mod tile;
 mod walk;
 pub mod width;
@@ -13,11 +13,11 @@ pub mod workspace;
 use crate::backend::{Backend, Capabilities, GroupSums, Report};
 use crate::base::buffer::Task;
 use crate::base::error::{Error, Result};
+use crate::base::parallel::Par;
 use crate::base::view::MatMut;
 use crate::epilogue::{Epilogue, Output};
 use crate::host::explain::Choice;
 use crate::host::gemm::Gemm;
-use crate::host::parallel::Par;
 use crate::host::workspace::Workspaces;
 use crate::kernel::catalogue;
 #[cfg(feature = "pack-file")]
@@ -26,6 +26,7 @@ use crate::pack::layout::PanelLayout;
 use crate::pack::weights::PackedWeights;
 use crate::quant::input::{Activations, Mode};
 use crate::quant::matrix::QuantMatrix;
+use crate::quant::rest::Rest;
 use crate::quant::scheme::Scheme;
 use crate::simd::cpu;
 use crate::simd::cpu::Isa;
@@ -215,5 +216,23 @@ impl Backend for Host {
     fn group_sums(&self, w: &Gemm, x: Activations<'_>, mode: Mode, sums: GroupSums<'_>) -> Result<Report> {
         let plan = w.plan(mode)?.par(self.par.clone());
         self.workspaces.with(|workspace| plan.group_sums(workspace, x, sums))
+    }
+
+    fn adds_rest(&self) -> bool {
+        true
+    }
+
+    fn run_rest(
+        &self,
+        w: &Gemm,
+        x: Activations<'_>,
+        mode: Mode,
+        rest: &Rest<'_>,
+        e: Option<&Epilogue<'_>>,
+        y: Output<'_>,
+    ) -> Result<Report> {
+        let plan = w.plan(mode)?.par(self.par.clone());
+        self.workspaces
+            .with(|workspace| plan.run_rest(workspace, x, rest, e, y))
     }
 }

@@ -18,11 +18,11 @@ use core::ops::Range;
 /// The scratch of one tile and a run of panels.
 #[derive(Debug)]
 pub(super) struct TileRun<'a> {
-    y: &'a mut [f32],
+    pub(super) y: &'a mut [f32],
     rows: usize,
-    raw: &'a mut RawSums,
-    tally: &'a mut Tally,
-    nr: usize,
+    pub(super) raw: &'a mut RawSums,
+    pub(super) tally: &'a mut Tally,
+    pub(super) nr: usize,
 }
 
 impl<'a> TileRun<'a> {
@@ -63,7 +63,7 @@ impl Product<'_> {
     }
 
     /// How groups of this many slices are folded.
-    fn width(&self, slices: usize) -> Width {
+    pub(super) fn width(&self, slices: usize) -> Width {
         Width::of(self.job.weights.group(), self.job.weights.scheme().span(), slices)
     }
 
@@ -80,7 +80,7 @@ impl Product<'_> {
                 panels: first..first + step,
                 ..*self
             };
-            product.fold_panels(y, run.raw, run.tally);
+            product.fold_groups(y, run.raw, run.tally, 0..self.tile.groups.len());
         }
     }
 
@@ -92,11 +92,12 @@ impl Product<'_> {
         })
     }
 
+    /// Continues a tile of y for each panel over some groups.
     #[inline(always)]
-    fn fold_panels(&self, y: &mut [f32], raw: &mut RawSums, tally: &mut Tally) {
+    pub(super) fn fold_groups(&self, y: &mut [f32], raw: &mut RawSums, tally: &mut Tally, range: Range<usize>) {
         let groups = &self.tile.groups;
-        let mut g = 0;
-        while g < groups.len() {
+        let mut g = range.start;
+        while g < range.end {
             let slices = groups[g].slices;
             match self.width(slices) {
                 Width::Narrow => {}
@@ -110,7 +111,7 @@ impl Product<'_> {
                     continue;
                 }
             }
-            let end = self.run_end(g);
+            let end = self.run_end(g).min(range.end);
             let kernel = self.job.selection.kernel(self.tile.rows, slices);
             let len = self.panels.len() * kernel.mr * kernel.nr();
             for (sub, y) in y.chunks_exact_mut(len).enumerate() {
@@ -139,7 +140,13 @@ impl Product<'_> {
 
     /// The arguments of one kernel call over a run of groups.
     #[inline(always)]
-    fn args<'b>(&'b self, kernel: &Kernel, sub: usize, groups: Range<usize>, out: TileOut<'b>) -> TileArgs<'b> {
+    pub(super) fn args<'b>(
+        &'b self,
+        kernel: &Kernel,
+        sub: usize,
+        groups: Range<usize>,
+        out: TileOut<'b>,
+    ) -> TileArgs<'b> {
         let (weights, tile) = (self.job.weights, self.tile);
         let layout = weights.layout();
         let bytes = weights.panels(self.panels.clone());
@@ -178,7 +185,7 @@ impl Product<'_> {
     }
 
     /// Notes that the kernel was called for every panel and sub-tile.
-    fn count(&self, tally: &mut Tally, kernel: &Kernel, slices: usize) {
+    pub(super) fn count(&self, tally: &mut Tally, kernel: &Kernel, slices: usize) {
         let (selection, rows) = (self.job.selection, self.tile.rows);
         let sub_tiles = rows * slices / (kernel.mr * kernel.slices);
         selection.count(tally, rows, slices, self.panels.len() * sub_tiles);
@@ -237,7 +244,7 @@ impl Product<'_> {
     /// Continues y over group `g` from raw sums.
     #[cold]
     #[inline(never)]
-    fn fold_raw(&self, y: &mut [f32], (raw, tally): (&mut RawSums, &mut Tally), g: usize) {
+    pub(super) fn fold_raw(&self, y: &mut [f32], (raw, tally): (&mut RawSums, &mut Tally), g: usize) {
         self.form_raw((raw, tally), g);
         let (weights, fold) = (self.job.weights, self.fold_kind());
         let nr = weights.layout().panel.nr();
@@ -246,7 +253,8 @@ impl Product<'_> {
             let (s, fraction) = (weights.scale(n, g), weights.zero_fraction(n, g));
             for r in 0..self.tile.rows {
                 let factor = self.tile.factor[g * self.tile.rows + r];
-                let sum = self.sum(raw, g, r, c) as f32;
+                let (rest, all) = self.rest_of(g, r, n);
+                let sum = (self.sum(raw, g, r, c) + rest) as f32;
                 let (sum, scale) = match fold {
                     FoldKind::GroupScale => (sum, s * factor),
                     FoldKind::Plain => (sum, s),
@@ -261,7 +269,8 @@ impl Product<'_> {
                     } else {
                         offset
                     };
-                    *y = fma(self.tile.negative_sum[g * self.tile.rows + r], offset, *y);
+                    let negative_sum = all.unwrap_or(self.tile.negative_sum[g * self.tile.rows + r]);
+                    *y = fma(negative_sum, offset, *y);
                 }
             }
         }

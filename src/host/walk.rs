@@ -5,8 +5,8 @@
 use crate::base::disjoint::{Claims, TileGrid, TileMut};
 use crate::base::error::Result;
 use crate::base::float::{Element, canonical, check_environment};
+use crate::base::parallel::Team;
 use crate::epilogue::{Epilogue, Output};
-use crate::host::parallel::Team;
 use crate::host::tile::{Product, TileRun};
 use crate::host::workspace::{Scratch, Workspace};
 use crate::kernel::select::Selection;
@@ -14,6 +14,7 @@ use crate::pack::activations::{LhsTile, NonFinite, PackArgs, PackTile, TileSpec}
 use crate::pack::layout::{WeightLayout, unit};
 use crate::pack::weights::PackedWeights;
 use crate::quant::input::{Activations, Mode};
+use crate::quant::rest::Rest;
 use crate::quant::scheme::ZeroPoint;
 use crate::reference::{non_finite_sum, weight_sign};
 use crate::simd;
@@ -38,6 +39,8 @@ pub(super) struct Job<'a> {
     pub(super) ahead: usize,
     pub(super) x: Activations<'a>,
     pub(super) mode: Mode,
+    /// Integers that join the groups' sums.
+    pub(super) rest: Option<&'a Rest<'a>>,
 }
 
 /// What a rectangle of the output becomes.
@@ -327,7 +330,10 @@ impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
                     panels: panels.clone(),
                 };
                 prefetch(simd, out, tile, columns_of(panels.clone()));
-                product.fold(&mut run);
+                match job.rest {
+                    Some(rest) if rest.touches(tile.first..tile.first + tile.rows) => product.fold_rest(rest, &mut run),
+                    _ => product.fold(&mut run),
+                }
                 // Before the kernel's work, so that the lines are at least in the second-level cache after it; and again
                 // after it, since the rows of the output lie far apart, often in one set of the first-level cache.
                 prefetch(simd, out, tile, columns_of(panels.clone()));

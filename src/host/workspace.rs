@@ -2,16 +2,13 @@
 #![forbid(unsafe_code)]
 
 use crate::base::error::Error;
+use crate::base::idle::Idle;
 use crate::kernel::select::Tally;
 use crate::pack::activations::{LhsTile, MAX_SLICES};
 use aligned_vec::{AVec, ConstAlign};
-#[cfg(feature = "std")]
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
-#[cfg(feature = "std")]
-use std::sync::{Mutex, PoisonError};
 
 /// Buffers that a product needs beside its operands. They grow to the largest product seen and are reused: from the
 /// second product of a shape on, nothing is allocated, but for a list of the inputs that are NaN or infinite.
@@ -66,6 +63,8 @@ pub(super) struct RawSums {
     pub(super) sums: AVec<i32, ConstAlign<LINE>>,
     /// Integer zero points of the panel's columns.
     pub(super) zeros: Vec<i64>,
+    /// Negative activation sums of the tile's rows, a rest included.
+    pub(super) negative_sum: Vec<f32>,
 }
 
 impl Default for Scratch {
@@ -75,6 +74,7 @@ impl Default for Scratch {
             raw: RawSums {
                 sums: AVec::new(LINE),
                 zeros: Vec::new(),
+                negative_sum: Vec::new(),
             },
             tally: Tally::default(),
             refused: None,
@@ -94,6 +94,8 @@ impl Scratch {
         self.raw.sums.reserve(rows * MAX_SLICES * nr);
         self.raw.zeros.clear();
         self.raw.zeros.reserve(nr);
+        self.raw.negative_sum.clear();
+        self.raw.negative_sum.reserve(rows);
         self.refused = None;
     }
 }
@@ -113,38 +115,14 @@ impl Workspace {
 /// any of its weights. No lock is held while a product runs. Without the feature `std` every call gets a new workspace.
 #[derive(Clone, Default)]
 pub struct Workspaces {
-    #[cfg(feature = "std")]
-    idle: Arc<Mutex<Vec<Workspace>>>,
+    idle: Idle<Workspace>,
 }
 
 impl Workspaces {
     /// Lends a workspace that nobody else has.
     pub fn with<R>(&self, work: impl FnOnce(&mut Workspace) -> R) -> R {
-        let mut workspace = self.take();
-        let result = work(&mut workspace);
-        self.put_back(workspace);
-        result
+        self.idle.with(work)
     }
-
-    #[cfg(feature = "std")]
-    fn take(&self) -> Workspace {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.pop().unwrap_or_default()
-    }
-
-    #[cfg(feature = "std")]
-    fn put_back(&self, workspace: Workspace) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.push(workspace);
-    }
-
-    #[cfg(not(feature = "std"))]
-    fn take(&self) -> Workspace {
-        Workspace::new()
-    }
-
-    #[cfg(not(feature = "std"))]
-    fn put_back(&self, _: Workspace) {}
 }
 
 impl fmt::Debug for Workspaces {

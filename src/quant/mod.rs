@@ -7,6 +7,7 @@ pub mod book;
 pub mod figures;
 pub mod input;
 pub mod matrix;
+pub mod rest;
 pub mod rounding;
 pub mod scheme;
 pub mod sums;

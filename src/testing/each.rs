@@ -3,8 +3,8 @@
 
 use crate::accel::catalogue::mixpe::MixPe;
 use crate::backend::AnyBackend;
+use crate::base::parallel::{Par, Pool};
 use crate::host::Host;
-use crate::host::parallel::{Par, Pool};
 use crate::kernel::{Kernel, catalogue};
 use crate::simd::cpu::Isa;
 use alloc::{format, string::String, sync::Arc};

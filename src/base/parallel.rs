@@ -137,7 +137,7 @@ impl Par {
     }
 
     /// Who does the work of one call.
-    pub(super) fn team(&self) -> Team<'_> {
+    pub(crate) fn team(&self) -> Team<'_> {
         Team {
             par: self,
             threads: self.threads(),
@@ -148,19 +148,19 @@ impl Par {
 /// Who does the work of one call. The number of threads is read once: buffers, claims and tasks agree on it even when a
 /// pool changes its mind.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Team<'a> {
+pub(crate) struct Team<'a> {
     par: &'a Par,
     threads: usize,
 }
 
 impl Team<'_> {
     /// How many threads work at once.
-    pub(super) fn threads(self) -> usize {
+    pub(crate) fn threads(self) -> usize {
         self.threads
     }
 
     /// Calls `task` once on each of at most `tasks` workers and waits for all. One task runs on the calling thread.
-    pub(super) fn run(self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+    pub(crate) fn run(self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
         let tasks = tasks.min(self.threads);
         if tasks <= 1 {
             return task(0);
