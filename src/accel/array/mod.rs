@@ -269,8 +269,10 @@ impl Array {
         self.walk_in_pieces(e, 1)
     }
 
-    /// As [`walk`](Self::walk), with the extent in time cut into this many pieces, each a fold of its own, because
-    /// scratchpads do not hold more. What stays in an element is then brought in (or taken out) once a piece.
+    /// As [`walk`](Self::walk), with the extent in time cut into this many pieces because scratchpads do not hold more.
+    /// All folds take their turn with a piece before the next one comes, so what stays in an element is brought in (or
+    /// taken out and brought back) once a piece. That moves more words; the cycles are the same, as it is done behind
+    /// the wave of the piece before.
     #[must_use]
     pub fn walk_in_pieces(&self, e: Extents, pieces: u64) -> Walk {
         if e.macs() == 0 {
@@ -292,8 +294,8 @@ impl Array {
         let [over_m, over_n, over_k] = passes;
         let in_space = product([passes[rows], passes[cols], 1]);
         Walk {
-            folds: in_space.saturating_mul(pieces),
-            cycles: in_space.saturating_mul(blocks(time).saturating_add(pieces.saturating_mul(skew))),
+            folds: in_space,
+            cycles: in_space.saturating_mul(blocks(time).saturating_add(skew)),
             activation_reads: product([m, k, over_n]),
             weight_reads: product([n, k, over_m]),
             output_writes: product([m, n, over_k]),

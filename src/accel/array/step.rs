@@ -454,25 +454,29 @@ mod tests {
         );
     }
 
-    /// A product that is cut in time is as many products.
+    /// What is moved in pieces is what is moved for as many products.
     #[test]
-    fn pieces_are_products_of_their_own() {
+    fn pieces_move_as_much_as_products_of_their_own() {
         for dataflow in Dataflow::ALL {
             let array = Array::new(3, 2, dataflow).unwrap();
             let time = dataflow.axes()[2];
             for e in shapes(7) {
                 let mut list = e.list();
                 let tile = 3;
-                let pieces = list[time].div_ceil(tile);
-                let whole = array.walk_in_pieces(e, pieces);
-                let mut cycles = 0;
+                let whole = array.walk_in_pieces(e, list[time].div_ceil(tile));
+                let (mut reads, mut writes) = ([0, 0], 0);
                 let mut left = list[time];
                 while left > 0 {
                     list[time] = left.min(tile);
-                    cycles += array.walk(Extents::new(list[0], list[1], list[2])).cycles;
+                    let piece = array.walk(Extents::new(list[0], list[1], list[2]));
+                    reads = [reads[0] + piece.activation_reads, reads[1] + piece.weight_reads];
+                    writes += piece.output_writes;
                     left -= list[time];
                 }
-                assert_eq!(whole.cycles, cycles, "{array:?} {e:?}");
+                assert_eq!([whole.activation_reads, whole.weight_reads], reads, "{array:?} {e:?}");
+                assert_eq!(whole.output_writes, writes, "{array:?} {e:?}");
+                assert_eq!(whole.partial_reads, writes - e.m * e.n, "{array:?} {e:?}");
+                assert_eq!(whole.cycles, array.walk(e).cycles);
             }
         }
     }

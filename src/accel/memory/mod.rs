@@ -4,24 +4,26 @@
 //! other half takes the next one or gives the last one back, so a tile may fill half a scratchpad and no more. The
 //! array starts when the operands of its first fold are there (*first load*). From then on the channel moves whatever
 //! the schedule still needs while the array works, at its full rate and in both directions together. When the array is
-//! done, the outputs of its last fold leave (*last store*). With `C` cycles of computation, `D` bits of traffic, of
-//! which `F` are the first load and `L` the last store, and a bandwidth of `B` bits per cycle:
+//! done, the outputs of its last fold leave (*last store*). With `C` cycles of computation ([`Array::walk`]), `D` bits
+//! of traffic, `F` of them in the first load and `L` in the last store, and a bandwidth of `B` bits per cycle:
 //!
 //! ```text
 //! cycles = max(C + (F + L) / B, D / B), rounded up          stalls = cycles − C
 //! ```
-//!
-//! An unlimited bandwidth leaves no stalls at all.
 //!
 //! **What moves.** Tiles are visited in one of the six orders of three loops. An operand stays as long as its tile is
 //! the same from one step to the next; otherwise it is fetched again. Sums whose depth is cut and that do not stay are
 //! written and read back as partial sums.
 //!
 //! **Which tiles.** A tile spans a fold of the array, or two, four, eight … of them, or all of the extent; in time, where
-//! a fold has no end of its own, it spans a power of two or all. Among all tiles of this family that fit, and all
-//! orders, those with the fewest cycles are taken; of these the ones with the least traffic; of these the longest in
-//! time, then along rows, then along columns. Neither the family nor the cycles of a tiling depend on the sizes
-//! of the scratchpads, so a smaller scratchpad, like a lower bandwidth, never makes a product faster.
+//! a fold has no end of its own, it spans a power of two or all. A fold that is cut in time takes words, not cycles: what
+//! stays in the elements is changed row by row behind the wave of the piece before. Pieces therefore have at least as
+//! many steps as the array has rows, unless they *stream*: where a tile is one fold across the array and time
+//! is the innermost loop, a piece continues the last one, and nothing is changed. Among all tiles of this family that
+//! fit, and all orders, those with the least traffic are taken, which are the fastest too; of these the ones with the
+//! fewest pieces, and then the largest. Neither the family nor the traffic of a tiling depend on the sizes of the
+//! scratchpads, so a smaller scratchpad, like a lower bandwidth, never makes a product faster. Without a limit of
+//! bandwidth there are no stalls.
 //!
 //! A product starts when the one before has stored its outputs.
 //!
@@ -37,7 +39,7 @@ mod tests;
 use crate::accel::array::{Array, Extents, Walk};
 use crate::base::error::{Error, Result};
 use alloc::format;
-use tiling::{Candidate, Problem};
+use tiling::Problem;
 
 /// Bits per value of everything that moves. Those of a weight include its share of scales and zero points, 4.16 for
 /// instance, so they need not be whole.
@@ -170,7 +172,7 @@ pub struct Traffic {
     pub dram: Dram,
     /// Bits through the scratchpads.
     pub sram: Sram,
-    /// The array's own account; its extent in time is cut as the tiles are.
+    /// The array's own account.
     pub walk: Walk,
     /// The tiles that were chosen.
     pub tiling: Tiling,
@@ -185,26 +187,19 @@ impl Memory {
     pub fn traffic(&self, array: &Array, e: Extents, widths: &Widths) -> Result<Traffic> {
         self.check(e, widths)?;
         let problem = Problem::new(self, array, e, widths);
-        let time = array.dataflow().axes()[2];
-        let mut best: Option<(Candidate, Walk)> = None;
-        for tile in problem.extents_of_tiles(time) {
-            let walk = array.walk_in_pieces(e, problem.extents[time].div_ceil(tile));
-            let Some(found) = problem.best(tile, walk.cycles) else {
-                continue;
-            };
-            let rank = |c: &Candidate| (c.cycles, c.dram.total());
-            if best.as_ref().is_none_or(|(best, _)| rank(&found) <= rank(best)) {
-                best = Some((found, walk));
-            }
-        }
-        let (chosen, walk) = best.ok_or_else(|| problem.too_small())?;
+        let chosen = problem.best().ok_or_else(|| problem.too_small())?;
+        let walk = array.walk_in_pieces(e, chosen.pieces);
         let (dram, [m, n, k]) = (chosen.dram, chosen.tile);
+        let started = walk.cycles as f64 + problem.ends() / self.dram_bits_per_cycle;
+        let cycles = libm::ceil(started.max(dram.total() / self.dram_bits_per_cycle));
+        // Casts from floating point saturate.
+        let cycles = (cycles as u64).max(walk.cycles);
         let partial = walk.partial_reads as f64 * widths.partial;
         let output = e.m as f64 * e.n as f64 * widths.output;
         Ok(Traffic {
-            cycles: chosen.cycles,
+            cycles,
             compute_cycles: walk.cycles,
-            stall_cycles: chosen.cycles - walk.cycles,
+            stall_cycles: cycles - walk.cycles,
             dram,
             sram: Sram {
                 activation: Moved {

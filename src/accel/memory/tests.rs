@@ -66,7 +66,7 @@ proptest! {
         let Ok(t) = memory.traffic(&array, e, &WIDTHS) else { return Ok(()) };
         let (m, n, k) = (e.m as f64, e.n as f64, e.k as f64);
         prop_assert_eq!(t.cycles, t.compute_cycles + t.stall_cycles);
-        prop_assert!(t.compute_cycles >= array.walk(e).cycles);
+        prop_assert_eq!(t.compute_cycles, array.walk(e).cycles);
         prop_assert!(t.cycles as f64 >= t.dram.total() / memory.dram_bits_per_cycle);
         // Everything crosses the channel at least once.
         prop_assert!(t.dram.activation_read >= m * k * 8.0);
@@ -92,25 +92,25 @@ proptest! {
     #[test]
     fn no_other_tiles_of_the_family_are_better(array in array(), e in extents(), memory in memory()) {
         let problem = Problem::new(&memory, &array, e, &WIDTHS);
-        let time = array.dataflow().axes()[2];
-        let mut best: Option<(u64, f64)> = None;
+        let [rows, cols, time] = array.dataflow().axes();
+        let mut best: Option<f64> = None;
         for m in problem.extents_of_tiles(0) {
             for n in problem.extents_of_tiles(1) {
-                for k in problem.extents_of_tiles(2).filter(|&k| problem.fits([m, n, k])) {
+                for k in problem.extents_of_tiles(2) {
                     let tile = [m, n, k];
-                    let compute = array.walk_in_pieces(e, problem.trips(tile)[time]).cycles;
                     for (order, _) in ORDERS {
-                        let dram = problem.dram(problem.trips(tile), order).total();
-                        let cycles = problem.cycles(tile, compute, dram);
-                        if best.is_none_or(|best| (cycles, dram) < best) {
-                            best = Some((cycles, dram));
+                        let fold = |axis: usize| Some(tile[axis]) == problem.extents_of_tiles(axis).next();
+                        let streams = fold(rows) && fold(cols) && order[2] == time && problem.fits(tile, true);
+                        if streams || problem.hides_changes(tile[time]) && problem.fits(tile, false) {
+                            let bits = problem.dram(problem.trips(tile), order).total();
+                            best = Some(best.map_or(bits, |best| bits.min(best)));
                         }
                     }
                 }
             }
         }
         let found = memory.traffic(&array, e, &WIDTHS).ok();
-        prop_assert_eq!(found.map(|t| (t.cycles, t.dram.total())), best);
+        prop_assert_eq!(found.map(|t| t.dram.total()), best);
     }
 
     /// Fetches, spills and refills, counted by walking through the loops with tiles in hand.
@@ -187,7 +187,7 @@ fn a_product_by_hand() {
     );
     assert_eq!(t.tiling.tile, Extents::new(64, 64, 64));
     // At sixteen times the bandwidth the array decides: it waits for 16 × 16 weights and 64 × 16 activations, and
-    // then for 64 × 16 outputs. Two pieces in time would halve the last two but cost 16 · 46 cycles.
+    // then for 64 × 16 outputs to leave.
     let fast = Memory {
         dram_bits_per_cycle: 128.0,
         ..memory

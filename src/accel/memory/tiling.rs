@@ -1,8 +1,7 @@
-//! The choice of tiles: a family that knows nothing of scratchpads, and the best of it that fits.
+//! The choice of tiles: a family that knows nothing of scratchpads, and the member that fits and moves the least.
 //!
-//! A search over all of the family would take thousands of steps. It does not have to: across the array, larger tiles
-//! never move more and leave the computation as it is, so for each tile along rows and in time only the largest along
-//! columns that fits is of interest.
+//! A larger tile never moves more, so for each tile along rows and in time only the largest along columns that fits is
+//! of interest. What streams is one fold across the array, and moves the same whatever the pieces.
 #![forbid(unsafe_code)]
 
 use super::{Dram, Memory, Widths};
@@ -38,17 +37,24 @@ pub(super) struct Problem<'a> {
     widths: &'a Widths,
     /// Half the scratchpads for activations, weights, outputs, in bits.
     halves: [f64; 3],
-    /// Bits per cycle.
-    bandwidth: f64,
 }
 
 /// One candidate.
 #[derive(Clone, Copy)]
 pub(super) struct Candidate {
-    pub(super) cycles: u64,
     pub(super) dram: Dram,
     pub(super) tile: [u64; 3],
     pub(super) order: &'static str,
+    /// Times that what stays in the elements is changed for the next piece in time, and one.
+    pub(super) pieces: u64,
+}
+
+impl Candidate {
+    /// The one that moves less, or has fewer pieces, or comes later.
+    fn better(self, later: Self) -> Self {
+        let rank = |c: &Self| (c.dram.total(), c.pieces);
+        if rank(&later) <= rank(&self) { later } else { self }
+    }
 }
 
 impl<'a> Problem<'a> {
@@ -59,7 +65,6 @@ impl<'a> Problem<'a> {
             extents: e.list(),
             widths,
             halves: bytes.map(|bytes| bytes as f64 * 4.0),
-            bandwidth: memory.dram_bits_per_cycle,
         }
     }
 
@@ -72,25 +77,26 @@ impl<'a> Problem<'a> {
         })
     }
 
-    /// Whether sums leave the array before they are finished.
-    fn partial(&self, trips_k: u64) -> bool {
-        match self.array.fold()[2] {
-            Some(fold) => self.extents[2] > fold,
-            None => trips_k > 1,
-        }
+    /// The smallest tile that streams: one fold across the array, and one step in time.
+    fn smallest(&self) -> [u64; 3] {
+        [0, 1, 2].map(|axis| self.extents_of_tiles(axis).next().unwrap_or(1))
     }
 
     /// What a tile takes of the scratchpads for activations, weights, outputs, in bits.
-    fn bits(&self, [m, n, k]: [u64; 3]) -> [f64; 3] {
+    fn bits(&self, [m, n, k]: [u64; 3], streams: bool) -> [f64; 3] {
         let w = self.widths;
-        let partial = self.partial(self.extents[2].div_ceil(k));
+        // Whether sums leave the array before they are finished.
+        let partial = match self.array.fold()[2] {
+            Some(fold) => self.extents[2] > fold,
+            None => self.extents[2] > k && !streams,
+        };
         let output = if partial { w.partial.max(w.output) } else { w.output };
         let area = |a: u64, b: u64, width: f64| a as f64 * b as f64 * width;
         [area(m, k, w.activation), area(n, k, w.weight), area(m, n, output)]
     }
 
-    pub(super) fn fits(&self, tile: [u64; 3]) -> bool {
-        self.bits(tile)
+    pub(super) fn fits(&self, tile: [u64; 3], streams: bool) -> bool {
+        self.bits(tile, streams)
             .iter()
             .zip(self.halves)
             .all(|(&bits, half)| bits <= half)
@@ -112,83 +118,95 @@ impl<'a> Problem<'a> {
         }
     }
 
-    /// Bits of the first load and the last store.
-    fn ends(&self, tile: [u64; 3]) -> f64 {
+    /// Bits of the first load and the last store: operands of the first fold, outputs of the last.
+    pub(super) fn ends(&self) -> f64 {
         let fold = self.array.fold();
-        let mut first = tile;
-        let mut last = tile;
-        for axis in 0..3 {
-            let step = fold[axis].unwrap_or(tile[axis]);
-            first[axis] = step.min(self.extents[axis]);
-            last[axis] = (self.extents[axis] - 1) % step + 1;
-        }
-        let ([m, n, k], w) = (first.map(|e| e as f64), self.widths);
-        m * k * w.activation + n * k * w.weight + last[0] as f64 * last[1] as f64 * w.output
+        let first = [0, 1, 2].map(|axis| fold[axis].unwrap_or(u64::MAX).min(self.extents[axis]) as f64);
+        let last = [0, 1].map(|axis| {
+            let extent = self.extents[axis];
+            fold[axis].map_or(extent, |fold| (extent - 1) % fold + 1) as f64
+        });
+        let ([m, n, k], w) = (first, self.widths);
+        m * k * w.activation + n * k * w.weight + last[0] * last[1] * w.output
     }
 
-    /// Cycles of a tiling with so many cycles of computation and bits of traffic. Casts from floating point saturate.
-    pub(super) fn cycles(&self, tile: [u64; 3], compute: u64, bits: f64) -> u64 {
-        let computed = compute as f64 + self.ends(tile) / self.bandwidth;
-        (libm::ceil(computed.max(bits / self.bandwidth)) as u64).max(compute)
+    /// The tiling that moves the least.
+    pub(super) fn best(&self) -> Option<Candidate> {
+        let time = self.array.dataflow().axes()[2];
+        let streamed = self.extents_of_tiles(time).filter_map(|tile| self.streamed(tile));
+        let folded = self.extents_of_tiles(time).filter(|&tile| self.hides_changes(tile));
+        let all = streamed.chain(folded.filter_map(|tile| self.folded(tile)));
+        all.reduce(Candidate::better)
     }
 
-    /// The best tiling among those with this extent in time.
-    pub(super) fn best(&self, tile_in_time: u64, compute: u64) -> Option<Candidate> {
+    /// Whether a piece in time is long enough for the next to be made ready behind it.
+    pub(super) fn hides_changes(&self, tile_in_time: u64) -> bool {
+        let time = self.array.dataflow().axes()[2];
+        let steps = tile_in_time.div_ceil(self.array.products().list()[time]);
+        tile_in_time == self.extents[time] || steps >= u64::from(self.array.rows())
+    }
+
+    /// The tiling of one fold across the array that streams pieces of this extent in time, if it fits.
+    fn streamed(&self, tile_in_time: u64) -> Option<Candidate> {
+        let time = self.array.dataflow().axes()[2];
+        let mut tile = self.smallest();
+        tile[time] = tile_in_time;
+        let innermost = ORDERS.into_iter().filter(|(order, _)| order[2] == time);
+        self.fits(tile, true).then(|| self.least(tile, 1, innermost))?
+    }
+
+    /// The best tiling with this extent in time that works through all folds of a tile before the next.
+    fn folded(&self, tile_in_time: u64) -> Option<Candidate> {
         let [rows, cols, time] = self.array.dataflow().axes();
         let mut best: Option<Candidate> = None;
         for along_rows in self.extents_of_tiles(rows) {
             let mut tile = [0; 3];
             (tile[rows], tile[time]) = (along_rows, tile_in_time);
-            // A larger tile never moves more: only the largest that fits is of interest.
             let largest = self.extents_of_tiles(cols).take_while(|&along_cols| {
                 tile[cols] = along_cols;
-                self.fits(tile)
+                self.fits(tile, false)
             });
             let Some(along_cols) = largest.last() else { break };
             tile[cols] = along_cols;
-            let trips = self.trips(tile);
-            let candidates = ORDERS.map(|(order, name)| Candidate {
-                cycles: 0,
-                dram: self.dram(trips, order),
-                tile,
-                order: name,
-            });
-            let (mut first, total) = (&candidates[0], |c: &Candidate| c.dram.total());
-            for candidate in &candidates {
-                if total(candidate) < total(first) {
-                    first = candidate;
-                }
-            }
-            if best.is_none_or(|best| total(first) <= total(&best)) {
-                best = Some(*first);
-            }
+            let found = self.least(tile, self.trips(tile)[time], ORDERS.into_iter());
+            best = [best, found].into_iter().flatten().reduce(Candidate::better);
         }
-        let mut best = best?;
-        best.cycles = self.cycles(best.tile, compute, best.dram.total());
-        Some(best)
+        best
     }
 
-    /// The refusal of the scratchpad that even the least demanding tile overflows most.
-    pub(super) fn too_small(&self) -> Error {
-        let names = ["memory.activation_bytes", "memory.weight_bytes", "memory.output_bytes"];
-        let time = self.array.dataflow().axes()[2];
-        let smallest = [0, 1, 2].map(|axis| self.extents_of_tiles(axis).next().unwrap_or(1));
-        let (mut least, mut refusal) = (f64::INFINITY, None);
-        for tile_in_time in self.extents_of_tiles(time) {
-            let mut tile = smallest;
-            tile[time] = tile_in_time;
-            let bits = self.bits(tile);
-            let demand = |i: usize| bits[i] / self.halves[i];
-            let worst = (1..3).fold(0, |worst, i| if demand(i) > demand(worst) { i } else { worst });
-            if refusal.is_none() || demand(worst) < least {
-                (least, refusal) = (demand(worst), Some((worst, tile, bits[worst])));
+    /// The first of those orders that move the least.
+    fn least(
+        &self,
+        tile: [u64; 3],
+        pieces: u64,
+        orders: impl Iterator<Item = ([usize; 3], &'static str)>,
+    ) -> Option<Candidate> {
+        let trips = self.trips(tile);
+        let mut least: Option<(Dram, &'static str)> = None;
+        for (order, name) in orders {
+            let dram = self.dram(trips, order);
+            if least.is_none_or(|(least, _)| dram.total() < least.total()) {
+                least = Some((dram, name));
             }
         }
-        let (worst, [m, n, k], bits) = refusal.unwrap_or((2, smallest, 0.0));
+        least.map(|(dram, order)| Candidate {
+            dram,
+            tile,
+            order,
+            pieces,
+        })
+    }
+
+    /// The refusal of the scratchpad that does not hold its part of the smallest tile.
+    pub(super) fn too_small(&self) -> Error {
+        let names = ["memory.activation_bytes", "memory.weight_bytes", "memory.output_bytes"];
+        let [m, n, k] = self.smallest();
+        let bits = self.bits([m, n, k], true);
+        let short = (0..2).find(|&i| bits[i] > self.halves[i]).unwrap_or(2);
         let expected = format!(
             "at least {} bytes, twice a tile of {m} x {n} x {k}",
-            libm::ceil(bits / 4.0)
+            libm::ceil(bits[short] / 4.0)
         );
-        Error::unsupported(names[worst], expected, format!("{}", self.halves[worst] / 4.0))
+        Error::unsupported(names[short], expected, format!("{}", self.halves[short] / 4.0))
     }
 }

@@ -99,8 +99,10 @@ fn line(text: &str, start: &csv::Position) -> u64 {
 const HEADS: &str = "a first line `Layer, M, N, K,` or `Layer name, IFMAP Height, IFMAP Width, ...`";
 
 impl Row<'_> {
+    /// A cell, or nothing behind the end of the line or the start of a comment.
     fn cell(&self, i: usize) -> &str {
-        self.cells.get(i).unwrap_or_default()
+        let mut cells = self.cells.iter().take_while(|cell| !cell.starts_with('#'));
+        cells.nth(i).unwrap_or_default()
     }
 
     fn refused(&self, expected: impl Display, found: impl Display) -> anyhow::Error {
@@ -248,6 +250,7 @@ mod tests {
                 format!("{head},,,Eh,Ew,e2\n,,,,,,,,,,,,"),
                 "Conv1,224,224,7,7,3,64,2,,,110,110,12100",
             ),
+            (head.into(), "Conv1,224,224,7,7,3,64,2,#strided"),
             (format!("{head}, Sparsity,"), "Conv1,224,224,7,7,3,64,2,1:1,"),
             (
                 head.replace("Strides", "Stride height, Stride width"),
