@@ -324,18 +324,21 @@ mod tests {
 
     #[test]
     fn mixpe_has_the_parts_of_its_papers_element() {
-        let w4a8 = Element::new(Multiplier::ShiftAdd, 4, 8, Accumulator::Integer(24));
-        let gates = |element: &Element| {
-            element
-                .inventory()
-                .iter()
-                .find(|c| c.part == Part::AndGate)
-                .unwrap()
-                .count
-        };
-        assert_eq!((gates(&w4a8), adders(&w4a8)), (32.0, vec![9, 9, 12, 24]));
-        let w4a16 = Element::new(Multiplier::ShiftAddFloat, 4, 16, Accumulator::F16);
-        assert_eq!((gates(&w4a16), adders(&w4a16)), (44.0, vec![12, 12, 14]));
+        for (multiplier, activation_bits, accumulator, gates, widths) in [
+            (
+                Multiplier::ShiftAdd,
+                8,
+                Accumulator::Integer(24),
+                32.0,
+                vec![9, 9, 12, 24],
+            ),
+            (Multiplier::ShiftAddFloat, 16, Accumulator::F16, 44.0, vec![12, 12, 14]),
+        ] {
+            let element = Element::new(multiplier, 4, activation_bits, accumulator);
+            let part = Part::AndGate;
+            assert!(element.inventory().contains(&Counted { count: gates, part }));
+            assert_eq!(adders(&element), widths);
+        }
     }
 
     #[test]

@@ -11,9 +11,10 @@
 
 use crate::accel::array::{Array, Extents};
 use crate::accel::cost::component::Components;
-use crate::accel::cost::node::factors;
+use crate::accel::cost::node::{Factors, factors};
+use crate::accel::cost::sram::SramCost;
 use crate::accel::hardware::Hardware;
-use crate::accel::hardware::dequantise::Scalings;
+use crate::accel::hardware::dequantise::{Position, Scalings};
 use crate::accel::memory::Traffic;
 use crate::base::error::{Error, Result};
 use alloc::format;
@@ -163,13 +164,12 @@ impl Hardware {
     /// ```
     /// use mixgemm::accel::array::Extents;
     /// use mixgemm::accel::hardware::Hardware;
-    /// use mixgemm::accel::hardware::estimate::Bounds;
     /// let mixpe = Hardware::named("mixpe-w4a16")?;
     /// let e = Extents::new(64, 4096, 4096);
-    /// // Against FP16 with as many elements and the same memory.
-    /// let ratio = mixpe.estimate(e)?.efficiency(Bounds::Array)
-    ///     / mixpe.fp16_twin()?.estimate(e)?.efficiency(Bounds::Array);
-    /// assert!(ratio > 1.5);
+    /// let estimate = mixpe.estimate(e)?;
+    /// assert_eq!(estimate.macs, 64 * 4096 * 4096);
+    /// assert_eq!(estimate.scalings.sums, 64 * 4096 * 4096 / 128);
+    /// assert!(estimate.energy.core_pj < mixpe.fp16_twin()?.estimate(e)?.energy.core_pj);
     /// # Ok::<(), mixgemm::Error>(())
     /// ```
     ///
@@ -177,10 +177,9 @@ impl Hardware {
     /// [`Error::Value`] names the key that does not fit, [`Error::Unsupported`] the scratchpad that is too small.
     pub fn estimate(&self, e: Extents) -> Result<Estimate> {
         self.check()?;
-        let group = self.dequantisation.group_in(e.k);
         let depth = match self.dequantisation.position {
-            crate::accel::hardware::dequantise::Position::After => group,
-            _ => e.k,
+            Position::After => self.dequantisation.group_in(e.k),
+            Position::Before | Position::None => e.k,
         };
         if self.element.longest_sum().is_some_and(|longest| depth > longest) {
             return Err(Error::value(
@@ -192,7 +191,7 @@ impl Hardware {
         let banks = self.memory.banks(self.node_nm)?;
         let scale = factors(self.node_nm)?;
         let traffic = self.memory.memory().traffic(&self.array, e, &self.widths(e.k))?;
-        let area = self.area()?;
+        let area = self.area_of(&banks, scale)?;
         let seconds = traffic.cycles as f64 / (self.clock_mhz * 1e6);
         let scalings = self
             .dequantisation
@@ -240,8 +239,10 @@ impl Hardware {
     /// # Errors
     /// [`Error::Value`] names the key that does not fit.
     pub fn area(&self) -> Result<Area> {
-        let scale = factors(self.node_nm)?;
-        let banks = self.memory.banks(self.node_nm)?;
+        self.area_of(&self.memory.banks(self.node_nm)?, factors(self.node_nm)?)
+    }
+
+    fn area_of(&self, banks: &[SramCost; 3], scale: Factors) -> Result<Area> {
         let element = self.element.cost(Components::built_in())?;
         let pads = self.memory.list().into_iter().zip(banks);
         Ok(Area {
@@ -249,5 +250,24 @@ impl Hardware {
             buffers_um2: pads.map(|(pad, bank)| bank.area_um2 * f64::from(pad.banks)).sum(),
             dequantisation_um2: self.dequantisation.area_um2(self) * scale.area,
         })
+    }
+
+    /// [Efficiency](Estimate::efficiency) relative to FP16 multipliers in an array of equal peak, with the same clock,
+    /// node, scratchpads and channel.
+    ///
+    /// ```
+    /// use mixgemm::accel::array::Extents;
+    /// use mixgemm::accel::hardware::Hardware;
+    /// use mixgemm::accel::hardware::estimate::Bounds;
+    /// let int8 = Hardware::named("tpu-int8")?.relative_efficiency(Extents::new(64, 4096, 4096), Bounds::Array)?;
+    /// // MixPE's authors have 58.28.
+    /// assert!((50.0..60.0).contains(&int8));
+    /// # Ok::<(), mixgemm::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`estimate`](Self::estimate).
+    pub fn relative_efficiency(&self, e: Extents, bounds: Bounds) -> Result<f64> {
+        Ok(self.estimate(e)?.efficiency(bounds) / self.fp16_twin()?.estimate(e)?.efficiency(bounds))
     }
 }

@@ -1,7 +1,7 @@
 //! The same accelerator at another size, so that machines are compared at equal peak or at equal area.
 #![forbid(unsafe_code)]
 
-use crate::accel::array::Array;
+use crate::accel::array::{Array, Extents};
 use crate::accel::hardware::Hardware;
 use crate::accel::hardware::estimate::Bounds;
 use crate::base::error::{Error, Result};
@@ -102,7 +102,7 @@ impl Hardware {
     pub fn fp16_twin(&self) -> Result<Self> {
         let fp16 = Self::named("fp16")?;
         let twin = Self {
-            array: self.array.per_element(crate::accel::array::Extents::new(1, 1, 1))?,
+            array: self.array.per_element(Extents::new(1, 1, 1))?,
             clock_mhz: self.clock_mhz,
             node_nm: self.node_nm,
             memory: self.memory,
@@ -110,6 +110,15 @@ impl Hardware {
             ..fp16
         };
         twin.with_peak(self.array.macs_per_cycle())
+    }
+
+    /// As [`fp16_twin`](Self::fp16_twin), with the largest array that takes no more area than this accelerator.
+    ///
+    /// # Errors
+    /// [`Error::Value`]: not even one element fits.
+    pub fn fp16_of_equal_area(&self, bounds: Bounds) -> Result<Self> {
+        let area = self.area()?.within_mm2(bounds);
+        self.fp16_twin()?.with_area_mm2(area, bounds)
     }
 }
 

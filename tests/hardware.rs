@@ -1,0 +1,325 @@
+//! Accelerators as data: estimates against arithmetic by hand and published figures, and laws that hold for all.
+#![cfg(feature = "lab")]
+#![forbid(unsafe_code)]
+
+use mixgemm::accel::array::{Array, Dataflow, Extents};
+use mixgemm::accel::cost::Provenance;
+use mixgemm::accel::cost::dram::{self, DramEnergy};
+use mixgemm::accel::cost::element::{Accumulator, Multiplier};
+use mixgemm::accel::hardware::Hardware;
+use mixgemm::accel::hardware::dequantise::Position;
+use mixgemm::accel::hardware::estimate::{Bounds, Estimate};
+use proptest::prelude::*;
+
+fn named(name: &str) -> Hardware {
+    Hardware::named(name).unwrap()
+}
+
+fn close(found: f64, expected: f64) {
+    assert!((found / expected - 1.0).abs() < 1e-9, "{found} instead of {expected}");
+}
+
+/// 64 × 64 × 256 on 32 × 32 INT8 elements at 45 nm, where nothing is scaled or interpolated: all from the tables.
+#[test]
+fn an_estimate_by_hand() {
+    let mut int8 = named("tpu-int8");
+    (int8.node_nm, int8.element.registers) = (45.0, false);
+    let found = int8.estimate(Extents::new(64, 64, 256)).unwrap();
+    // Two by two folds; the first load and the last store of a fold at 1024 bits a cycle.
+    let first = 32.0 * 256.0 * 8.0 + 32.0 * 256.0 * 8.0625;
+    assert_eq!(found.traffic.compute_cycles, 4 * (256 + 32 + 32 - 2));
+    assert_eq!(
+        found.stall_cycles,
+        ((first + 32.0 * 32.0 * 16.0) / 1024.0_f64).ceil() as u64
+    );
+    close(found.seconds, found.cycles as f64 / 5e8);
+
+    // An 8-bit multiplier of 0.2 pJ and 282 µm², a 32-bit adder of 3.3 fJ and 4.35 µm² a bit.
+    close(found.energy.core_pj, 1_048_576.0 * (0.2 + 32.0 * 0.0033));
+    close(found.area.core_um2, 1024.0 * (282.0 + 32.0 * 4.35));
+    // Everything crosses the channel once at 15 pJ a bit; each weight has a 256th of a 16-bit scale.
+    let (activations, weights, outputs) = (64.0 * 256.0 * 8.0, 64.0 * 256.0 * 8.0625, 64.0 * 64.0 * 16.0);
+    close(found.energy.dram_pj, 15.0 * (activations + weights + outputs));
+    // CACTI at 45 nm, 64-byte words: banks of 8 KiB, 4 KiB, 4 KiB. Operands enter the array twice.
+    let (large, small) = ([39.0678, 56.107], [37.2974, 45.5543]);
+    let of =
+        |[read, write]: [f64; 2], bits_read: f64, bits_written: f64| (bits_read * read + bits_written * write) / 512.0;
+    close(
+        found.energy.buffers_pj,
+        of(large, 2.0 * activations, activations) + of(small, 2.0 * weights, weights) + of(small, outputs, outputs),
+    );
+    // A scale per channel: five levels of 32 multiplexers, an exponent adder, an f32 multiplier and adder.
+    let scaling = 160.0 * 0.00042 + 8.0 * 0.0033 + 3.7 + 0.9;
+    assert_eq!(
+        (found.scalings.sums, found.scalings.weights, found.scalings.zero_terms),
+        (64 * 64, 0, 0)
+    );
+    close(found.energy.dequantisation_pj, 4096.0 * scaling);
+    // 33.38 nW of every µm² of logic; 32 banks each.
+    close(
+        found.energy.static_core_pj,
+        found.area.core_um2 * 33.38e-9 * found.seconds * 1e12,
+    );
+    let leakage_mw = 32.0 * (13.3429 + 2.0 * 7.10061);
+    close(found.energy.static_buffers_pj, leakage_mw * 1e-3 * found.seconds * 1e12);
+    close(found.power_mw(), found.energy.total_pj() * 1e-12 / found.seconds * 1e3);
+    close(
+        found.utilization(&int8.array),
+        1_048_576.0 / (found.cycles as f64 * 1024.0),
+    );
+}
+
+/// The figures of MixPE's authors are 58.28 for INT8, 133.38 for MixPE W4A8 and 4.82 for MixPE W4A16. The elements of
+/// the catalogue, leakage included, come to these; the 4.82 needs f16 accumulation on both sides.
+#[test]
+fn efficiencies_beside_those_published() {
+    let e = Extents::new(2048, 4096, 4096);
+    let relative = |name: &str| named(name).relative_efficiency(e, Bounds::Array).unwrap();
+    for (name, least, most) in [
+        ("tpu-int8", 50.0, 58.0),
+        ("mixpe-w4a8", 118.0, 133.0),
+        ("mixpe-w4a16", 2.0, 2.5),
+        ("dequant-w4a16", 0.98, 1.04),
+    ] {
+        assert!((least..most).contains(&relative(name)), "{name}: {}", relative(name));
+    }
+    let over_int8 = relative("mixpe-w4a8") / relative("tpu-int8");
+    assert!((2.2..2.4).contains(&over_int8), "{over_int8}");
+    let over_f16 = relative("mixpe-w4a16-f16") / relative("fp16-f16");
+    assert!((4.0..4.4).contains(&over_f16), "{over_f16}");
+    // What elements gain is a small part of a chip with its leakage and its DRAM.
+    let system = named("mixpe-w4a8").relative_efficiency(e, Bounds::System).unwrap();
+    assert!(system < 6.0, "{system}");
+}
+
+/// The first M at which scaling weights takes less, by trying.
+fn first_cheaper(hardware: &Hardware, n: u64, k: u64, cost: impl Fn(&Hardware, Extents) -> f64) -> Option<u64> {
+    let with = |position| {
+        let mut hardware = hardware.clone();
+        hardware.dequantisation.position = position;
+        hardware
+    };
+    let (before, after) = (with(Position::Before), with(Position::After));
+    (1..700).find(|&m| cost(&before, Extents::new(m, n, k)) < cost(&after, Extents::new(m, n, k)))
+}
+
+#[test]
+fn the_crossover_is_where_scaling_before_begins_to_take_less() {
+    let mut seen = [0; 2];
+    for name in ["mixpe-w4a8", "mixpe-w4a16"] {
+        for dataflow in Dataflow::ALL {
+            for (rows, cols, group, zero_bits, k) in [
+                (32, 32, 128, 4, 1024),
+                (32, 32, 16, 0, 1000),
+                (8, 64, 32, 4, 96),
+                (64, 8, 32, 4, 96),
+                (256, 256, 128, 4, 4096),
+                (32, 32, 0, 4, 512),
+                (600, 600, 512, 4, 512),
+            ] {
+                let mut hardware = named(name);
+                hardware.array = Array::new(rows, cols, dataflow).unwrap();
+                (hardware.dequantisation.group, hardware.dequantisation.zero_bits) = (group, zero_bits);
+                let n = 64;
+                let scalings = |hardware: &Hardware, e: Extents| {
+                    let reads = hardware.array.walk(e).weight_reads;
+                    hardware.dequantisation.scalings(e, reads, &hardware.element)
+                };
+                // Multiplications by a group's scale; those by a channel's come in the end and are not among them.
+                let by_count = first_cheaper(&hardware, n, k, |hardware, e| {
+                    let scalings = scalings(hardware, e);
+                    if hardware.dequantisation.position == Position::Before {
+                        scalings.weights as f64
+                    } else {
+                        scalings.sums as f64
+                    }
+                });
+                let by_energy = first_cheaper(&hardware, n, k, |hardware, e| {
+                    let scalings = scalings(hardware, e);
+                    hardware
+                        .dequantisation
+                        .energy_pj(&scalings, &hardware.element, &hardware.formats)
+                });
+                let found = hardware.crossover(n, k);
+                assert_eq!((found.by_count, found.by_energy), (by_count, by_energy), "{hardware:?}");
+                seen[0] += usize::from(by_count.is_some());
+                seen[1] += usize::from(by_energy.is_some());
+            }
+        }
+    }
+    assert!(seen.iter().all(|&seen| seen > 5), "{seen:?}");
+    // Groups of 128 on an array that keeps its weights: after the group takes fewer as long as M < 128.
+    let mut kept = named("mixpe-w4a8");
+    kept.array = Array::new(32, 32, Dataflow::WeightStationary).unwrap();
+    assert_eq!(kept.crossover(4096, 4096).by_count, Some(129));
+}
+
+#[test]
+fn sizes_fill_what_they_are_given() {
+    for hardware in Hardware::catalogue() {
+        for mm2 in [0.05, 0.3, 2.5] {
+            let sized = hardware.with_area_mm2(mm2, Bounds::Array).unwrap();
+            let area = sized.area().unwrap().within_mm2(Bounds::Array);
+            let element = area / sized.array.elements() as f64;
+            assert!(
+                area <= mm2 && area + 1.1 * element > 0.9 * mm2,
+                "{}: {area} of {mm2}",
+                hardware.name
+            );
+            assert_eq!((&sized.element, sized.memory), (&hardware.element, hardware.memory));
+        }
+        let chip = hardware.area().unwrap().within_mm2(Bounds::Chip);
+        assert_eq!(
+            hardware.with_area_mm2(chip * 1.0001, Bounds::Chip).unwrap().array,
+            hardware.array
+        );
+        let tiny = hardware.with_area_mm2(1e-9, Bounds::Array).unwrap_err().to_string();
+        assert!(tiny.starts_with("mm2: expected at least 0.00"), "{tiny}");
+        assert!(
+            hardware.with_area_mm2(1e9, Bounds::Array).is_err()
+                && hardware.with_area_mm2(f64::NAN, Bounds::Chip).is_err()
+        );
+        assert!(hardware.with_peak(0).is_err() && hardware.with_peak(u64::MAX).is_err());
+        let twin = hardware.fp16_twin().unwrap();
+        assert_eq!(twin.array.macs_per_cycle(), hardware.array.macs_per_cycle());
+        let equal = hardware.fp16_of_equal_area(Bounds::Array).unwrap();
+        assert!(equal.area().unwrap().core_um2 <= hardware.area().unwrap().core_um2 * (1.0 + 1e-12));
+    }
+    let wide = Array::new(16, 16, Dataflow::OutputStationary)
+        .unwrap()
+        .per_element(Extents::new(2, 2, 1))
+        .unwrap();
+    let hardware = Hardware {
+        array: wide,
+        ..named("tpu-int8")
+    };
+    assert_eq!(hardware.fp16_twin().unwrap().array, named("fp16").array);
+    assert_eq!(hardware.with_peak(64).unwrap().array.elements(), 16);
+}
+
+#[test]
+fn sums_that_would_leave_the_accumulator_are_refused() {
+    let mut int8 = named("tpu-int8");
+    assert!(int8.estimate(Extents::new(1, 32, 131_071)).is_ok());
+    let error = int8.estimate(Extents::new(1, 32, 131_072)).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "element.accumulator: expected one that holds sums of 131072 products, found i32"
+    );
+    int8.element.accumulator = Accumulator::Integer(64);
+    assert!(int8.estimate(Extents::new(1, 32, 131_072)).is_ok());
+    // After each group of 128 an accumulator of 19 bits begins anew.
+    let mut mixpe = named("mixpe-w4a8");
+    mixpe.element.accumulator = Accumulator::Integer(19);
+    assert!(mixpe.estimate(Extents::new(1, 32, 1 << 20)).is_ok());
+    mixpe.dequantisation.group = 256;
+    assert!(mixpe.estimate(Extents::new(1, 32, 1 << 20)).is_err());
+}
+
+#[test]
+fn every_figure_has_an_origin() {
+    for hardware in Hardware::catalogue() {
+        let origins = hardware.origins();
+        assert!(
+            origins.iter().all(|origin| origin.source.len() > 10),
+            "{}",
+            hardware.name
+        );
+        let has = |name: &str| origins.iter().any(|origin| origin.name == name);
+        assert!(has("leakage of logic") && has("scratchpads") && has("energy of the DRAM channel"));
+        assert_eq!(
+            has("AND gate"),
+            hardware.element.multiplier == Multiplier::ShiftAdd || hardware.name.contains("mixpe")
+        );
+        assert_eq!(
+            has("f16 multiplier"),
+            hardware.name.starts_with("fp16") || hardware.name == "dequant-w4a16"
+        );
+        let generated = origins
+            .iter()
+            .filter(|origin| origin.provenance == Provenance::Generated);
+        assert_eq!(generated.count(), 1);
+    }
+}
+
+/// One energy of the channel after the other decides what the machine costs.
+#[test]
+fn published_channels_differ_thirtyfold() {
+    let mut hardware = named("mixpe-w4a8");
+    let e = Extents::new(16, 4096, 4096);
+    let mut energies: Vec<f64> = Vec::new();
+    for row in dram::published() {
+        hardware.dram = DramEnergy {
+            background_mw: 0.0,
+            ..row.energy()
+        };
+        energies.push(hardware.estimate(e).unwrap().energy.dram_pj);
+    }
+    assert!(energies.is_sorted() && energies[energies.len() - 1] > 30.0 * energies[0]);
+}
+
+fn parts(estimate: &Estimate) -> [f64; 7] {
+    let e = &estimate.energy;
+    [
+        e.static_core_pj,
+        e.static_buffers_pj,
+        e.static_dequantisation_pj,
+        e.dram_pj,
+        e.buffers_pj,
+        e.core_pj,
+        e.dequantisation_pj,
+    ]
+}
+
+proptest! {
+    #[test]
+    fn estimates_keep_the_laws(
+        which in 0..8_usize,
+        (m, n, k) in (1..300_u64, 1..3000_u64, 1..3000_u64),
+        (rows, cols) in (1..80_u32, 1..80_u32),
+        dataflow in 0..3_usize,
+        (node, clock) in (22.0..=65.0_f64, 10.0..3000.0_f64),
+        bandwidth in 1.0..4096.0_f64,
+    ) {
+        let mut hardware = Hardware::catalogue()[which].clone();
+        hardware.array = Array::new(rows, cols, Dataflow::ALL[dataflow]).unwrap();
+        (hardware.node_nm, hardware.clock_mhz) = (node, clock);
+        hardware.memory.dram_bits_per_cycle = bandwidth;
+        let e = Extents::new(m, n, k);
+        let found = hardware.estimate(e).unwrap();
+        let parts = parts(&found);
+        prop_assert!(parts.iter().all(|pj| pj.is_finite() && *pj >= 0.0), "{found:?}");
+        prop_assert!((found.energy.total_pj() / parts.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        for bounds in [Bounds::Array, Bounds::Chip, Bounds::System] {
+            prop_assert!(found.efficiency(bounds).is_finite() && found.efficiency(bounds) > 0.0);
+            prop_assert!(found.energy.within_pj(bounds) <= found.energy.total_pj() * (1.0 + 1e-12));
+        }
+        prop_assert!(found.utilization(&hardware.array) <= 1.0);
+
+        // The channel is counted in bits per cycle, so the clock changes time and leakage and nothing else.
+        let mut fast = hardware.clone();
+        fast.clock_mhz *= 2.0;
+        let faster = fast.estimate(e).unwrap();
+        prop_assert_eq!(faster.cycles, found.cycles);
+        prop_assert_eq!(faster.energy.core_pj, found.energy.core_pj);
+        prop_assert!((2.0 * faster.energy.static_pj() / found.energy.static_pj() - 1.0).abs() < 1e-12);
+
+        // Wider formats and accumulators never cost less.
+        let mut wide = hardware.clone();
+        wide.formats.output_bits += 8;
+        wide.dequantisation.scale_bits += 8;
+        if let Accumulator::Integer(bits) = &mut wide.element.accumulator {
+            *bits += 8;
+        }
+        let wider = wide.estimate(e).unwrap();
+        prop_assert!(wider.cycles >= found.cycles && wider.energy.total_pj() > found.energy.total_pj());
+        prop_assert!(wider.area.total_um2() >= found.area.total_um2());
+
+        // A smaller node is smaller and takes less for logic.
+        let mut small = hardware.clone();
+        small.node_nm = 22.0;
+        let smaller = small.estimate(e).unwrap();
+        prop_assert!(smaller.area.core_um2 <= found.area.core_um2 && smaller.energy.core_pj <= found.energy.core_pj);
+        prop_assert_eq!(smaller.cycles, found.cycles);
+    }
+}
