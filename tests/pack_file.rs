@@ -3,8 +3,9 @@
 #![cfg(all(feature = "testing", feature = "pack-file"))]
 
 use mixgemm::base::map::Unchanging;
-use mixgemm::pack::file::{PAGE, PackFile};
+use mixgemm::pack::file::PackFile;
 use mixgemm::pack::layout::{PACKING, PanelLayout};
+use mixgemm::pack::page::PAGE;
 use mixgemm::pack::weights::PackedWeights;
 use mixgemm::testing::{Draw, Inputs, book_schemes, schemes, weights};
 use mixgemm::{Epilogue, Error, Floats, Host, Mat, QuantMatrix, Scheme, Workspace, Zeros};
@@ -43,6 +44,7 @@ fn refusal(bytes: &[u8]) -> String {
     let error = Host::new().load(&PackFile::new(&path).source(7)).unwrap_err();
     let message = error.to_string();
     assert!(message.contains("expected") && message.contains("found"), "{message}");
+    assert!(message.contains(path.to_str().unwrap()), "{message}");
     message
 }
 
@@ -239,11 +241,42 @@ fn weights_for_other_lanes_are_refused_by_the_host_alone() {
     .unwrap();
     packed.save(&file).unwrap();
     assert_eq!(PackedWeights::load(&file).unwrap().layout(), packed.layout());
-    let message = Host::new().load(&file).unwrap_err().to_string();
-    assert_eq!(
-        message,
-        format!("file: expected weights packed for {own} lanes, found {} lanes", own + 1)
+    let path = file.path();
+    let expected = format!(
+        "file: expected weights packed for {own} lanes, found {} lanes in {}",
+        own + 1,
+        path.display()
     );
+    assert_eq!(Host::new().load(&file).unwrap_err().to_string(), expected);
+    // The first page is enough to know.
+    let mut bytes = fs::read(path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(path, &bytes).unwrap();
+    assert_eq!(Host::new().load(&file).unwrap_err().to_string(), expected);
+    let damaged = PackedWeights::load(&file).unwrap_err().to_string();
+    assert!(damaged.contains("expected panels of checksum"), "{damaged}");
+}
+
+/// What may be replaced: pack files in whatever state, and nothing else.
+#[test]
+fn pack_files_are_known_by_their_first_bytes() {
+    let (_directory, path) = saved();
+    let (file, whole) = (PackFile::new(&path), fs::read(&path).unwrap());
+    for (bytes, ours) in [
+        (&whole[..], true),
+        (&whole[..100], true),
+        (&whole[..8], true),
+        (&whole[..7], false),
+        (b"", false),
+        (b"\x89PNG\r\n\x1a\n and more", false),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(file.is_one(), Ok(ours), "{} bytes", bytes.len());
+    }
+    fs::remove_file(&path).unwrap();
+    assert_eq!(file.is_one(), Ok(false));
+    let directory = PackFile::new(path.parent().unwrap());
+    assert!(matches!(directory.is_one(), Err(Error::File { .. })));
 }
 
 #[test]

@@ -109,7 +109,7 @@ impl Host {
     }
 
     /// As [`Host::prepare`]. `progress` is told how many parts of the work are done, and how many there are: from 1 to
-    /// all of them, in about this order, from any of the threads.
+    /// all of them, in about this order, from any of the threads. Weights of no outputs or no inputs have no parts.
     ///
     /// ```
     /// use mixgemm::{Host, Mat, QuantMatrix, Scheme};
@@ -158,16 +158,19 @@ impl Host {
     /// Weights from a file that [`Gemm::save`] wrote.
     ///
     /// # Errors
-    /// As [`PackedWeights::load`]; [`Error::File`] for weights that this host's tier would have packed otherwise.
+    /// As [`PackedWeights::load`]; [`Error::File`] for weights that this host's tier would have packed otherwise, which
+    /// the file's first page says before its panels are read.
     #[cfg(feature = "pack-file")]
     pub fn load(&self, from: &PackFile) -> Result<Gemm> {
-        let weights = PackedWeights::load(from)?;
-        let (own, found) = (self.layout(weights.scheme())?, weights.layout().panel);
-        if own != found {
+        let fits = |scheme: &Scheme, found: PanelLayout| {
+            let own = self.layout(scheme)?;
+            if own == found {
+                return Ok(());
+            }
             let expected = format!("weights packed for {} lanes", own.lanes);
-            return Err(Error::file(expected, format!("{} lanes", found.lanes)));
-        }
-        self.gemm(weights)
+            Err(Error::file(expected, format!("{} lanes", found.lanes)))
+        };
+        self.gemm(PackedWeights::load_where(from, &fits)?)
     }
 
     /// How this host packs codes of a scheme.

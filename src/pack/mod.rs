@@ -6,5 +6,7 @@ pub mod activations;
 #[cfg(feature = "pack-file")]
 pub mod file;
 pub mod layout;
+#[cfg(feature = "pack-file")]
+pub mod page;
 mod panel;
 pub mod weights;

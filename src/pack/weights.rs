@@ -5,9 +5,9 @@ use crate::base::buffer::{AlignedBuf, Task};
 use crate::base::error::{Error, Result};
 #[cfg(feature = "pack-file")]
 use crate::base::map::Map;
-#[cfg(feature = "pack-file")]
-use crate::pack::file::PAGE;
 use crate::pack::layout::{PANEL_VECTORS, PanelLayout, WeightLayout, ZeroLayout, digits, unit};
+#[cfg(feature = "pack-file")]
+use crate::pack::page::PAGE;
 use crate::pack::panel::write_panel;
 use crate::quant::matrix::{QuantMatrix, Zeros, split_float_zero};
 use crate::quant::scheme::{ScaleType, Scheme};
