@@ -56,9 +56,9 @@ impl AlignedBuf {
         Ok(Self { bytes })
     }
 
-    /// A buffer of `(parts, bytes each)`, zero at first: `fill` gets the number and the bytes of every part once. `run` calls
-    /// its task on as many threads as shall share the work; it is given the number of parts. The thread that fills a part
-    /// is the first to touch it.
+    /// A buffer of `(parts, bytes each)`, zero at first: `fill` gets the number and the bytes of every part once, unless they
+    /// have none: there may be any number of such parts. `run` calls its task on as many threads as shall share the work;
+    /// it is given the number of parts with bytes. The thread that fills a part is the first to touch it.
     ///
     /// ```
     /// use mixgemm::base::buffer::AlignedBuf;
@@ -78,6 +78,7 @@ impl AlignedBuf {
         fill: &(dyn Fn(usize, &mut [u8]) + Sync),
     ) -> Result<Self> {
         let len = parts.saturating_mul(bytes_each);
+        let parts = if bytes_each == 0 { 0 } else { parts };
         let mut bytes = reserve(len)?;
         // SAFETY: the slice must be allocated, and of elements that need not be initialised. `reserve` has made room for
         // `len` bytes, and `MaybeUninit` needs none. Under the address sanitiser the fuzz target `pack_roundtrip` would
@@ -99,7 +100,7 @@ impl AlignedBuf {
         };
         run(parts, &work);
         work(0); // Whatever was left undone.
-        assert!(bytes_each == 0 || filled.into_inner() == parts, "a part was not filled");
+        assert!(filled.into_inner() == parts, "a part was not filled");
         // SAFETY: `len` elements must fit and be initialised. `reserve` has made room for them, and all parts, which are
         // all of them, were counted after they had been set. `parts_are_zeroed_and_filled_once` would notice others.
         unsafe { bytes.set_len(len) };
