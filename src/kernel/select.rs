@@ -12,6 +12,8 @@ use crate::simd::cpu::Isa;
 use alloc::format;
 use core::array::from_fn;
 use core::ops::RangeInclusive;
+#[cfg(feature = "std")]
+use std::sync::OnceLock;
 
 /// Most slices of a kernel.
 const MAX_FOLDED: usize = 4;
@@ -81,11 +83,36 @@ pub fn select(isa: Isa, layout: PanelLayout, mode: Mode) -> Result<Selection> {
     if !isa.supported() {
         return Err(Error::unsupported("isa", "a tier of this CPU", isa.name()));
     }
-    choose(isa, layout, mode, |_| false).ok_or_else(|| {
+    chosen(isa, layout, mode).ok_or_else(|| {
         let weights = if layout.book { "weights of a book" } else { "weights" };
         let found = format!("{}-bit {weights} packed for {} lanes", layout.bits, layout.lanes);
         Error::unsupported("isa", format!("weights packed for tier {isa}"), found)
     })
+}
+
+/// What [`choose`] takes where nothing is preferred. Looking through the whole catalogue takes as long as a small product,
+/// so it is done once for each tier, layout and number of slices.
+#[cfg(feature = "std")]
+fn chosen(isa: Isa, layout: PanelLayout, mode: Mode) -> Option<Selection> {
+    const LANES: [usize; 3] = [4, 8, 16];
+    type Modes = [OnceLock<Option<Selection>>; 3];
+    type Widths = [[Modes; 2]; 8];
+    static CHOSEN: [[Widths; LANES.len()]; Isa::ALL.len()] =
+        [const { [const { [const { [const { [const { OnceLock::new() }; 3] }; 2] }; 8] }; LANES.len()] };
+            Isa::ALL.len()];
+    let choose = || choose(isa, layout, mode, |_| false);
+    let lanes = LANES.iter().position(|&lanes| lanes == layout.lanes);
+    let (Some(lanes), 1..=8) = (lanes, layout.bits) else {
+        return choose();
+    };
+    let modes = &CHOSEN[isa as usize][lanes][usize::from(layout.bits) - 1][usize::from(layout.book)];
+    *modes[slice_counts(mode).0 - 1].get_or_init(choose)
+}
+
+/// What [`choose`] takes where nothing is preferred.
+#[cfg(not(feature = "std"))]
+fn chosen(isa: Isa, layout: PanelLayout, mode: Mode) -> Option<Selection> {
+    choose(isa, layout, mode, |_| false)
 }
 
 /// The kernels of a tier for weights of this layout, whether or not this CPU has the tier. `None` when there are none.
@@ -220,5 +247,38 @@ impl Selection {
             }
         }
         *tally = Tally::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn what_was_chosen_before_is_what_would_be_chosen() {
+        let what = |selection: Selection| -> Vec<_> {
+            let kernels = |height| selection.kernels(height).map(|(slices, k)| (slices, k.name()));
+            selection
+                .heights()
+                .flat_map(move |h| kernels(h).map(move |k| (h, k)).collect::<Vec<_>>())
+                .collect()
+        };
+        let scale = 1.0;
+        let given = Mode::A8Static { scale, saturate: true };
+        let mut found = 0;
+        for _ in 0..2 {
+            for kernel in catalogue::kernels() {
+                for mode in [Mode::A8, Mode::A16, Mode::Exact, given] {
+                    let Some(chosen) = chosen(kernel.isa, kernel.layout, mode) else {
+                        continue;
+                    };
+                    let choice = choose(kernel.isa, kernel.layout, mode, |_| false);
+                    assert_eq!(what(chosen), what(choice.unwrap()), "{} {mode:?}", kernel.name());
+                    found += 1;
+                }
+            }
+        }
+        assert!(found > 100);
     }
 }
