@@ -48,6 +48,11 @@ impl Destination {
         })
     }
 
+    /// Where it is, without links.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether both are the same file.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.path == other.path

@@ -5,7 +5,7 @@ use mixgemm::kernel::Kernel;
 use mixgemm::{
     Activations, AnyBackend, Counters, Epilogue, Error, Gemm, Host, Isa, MatMut, MixPe, Mode, Par, Plan, Prepared,
 };
-use mixgemm::{QuantMatrix, Report, Result, Workspace};
+use mixgemm::{Product, QuantMatrix, Report, Result, Workspace};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
@@ -30,25 +30,19 @@ enum Kind {
 impl Device {
     /// This CPU: its fastest allowed tier or the given one. Weights are packed on this thread.
     pub(crate) fn host(w: &QuantMatrix, isa: Option<Isa>) -> Result<Self> {
-        Self::host_with(w, isa, Par::Seq, &|_, _| {})
+        let host = isa.map_or_else(|| Ok(Host::new()), |isa| Host::new().isa(isa))?;
+        host.prepare(w).map(Self::packed)
     }
 
-    /// As [`Device::host`], with weights packed by `par`; `progress` is told how much is done of all.
-    pub(crate) fn host_with(
-        w: &QuantMatrix,
-        isa: Option<Isa>,
-        par: Par,
-        progress: &(dyn Fn(usize, usize) + Sync),
-    ) -> Result<Self> {
-        let host = isa.map_or_else(|| Ok(Host::new()), |isa| Host::new().isa(isa))?;
-        let gemm = host.par(par).prepare_with(w, progress)?;
-        Ok(Self {
+    /// This CPU, with weights that are packed for it.
+    pub(crate) fn packed(gemm: Gemm) -> Self {
+        Self {
             name: "host",
             emulated: false,
             bits_per_weight: gemm.bits_per_weight(),
             bytes: gemm.packed_bytes(),
             kind: Kind::Host(Box::new(gemm)),
-        })
+        }
     }
 
     /// The MixPE device whose element takes the mode: W4A16 for f16 input, W4A8 for the others.
@@ -118,6 +112,14 @@ impl Planned<'_> {
         match self {
             Self::Host(plan) => plan.run(workspace, x, epilogue, y.into()),
             Self::Emulated(backend, prepared, mode) => backend.run(prepared, x, *mode, epilogue, y.into()),
+        }
+    }
+
+    /// One of several products on the same input, on the host.
+    pub(crate) fn product<'a>(&'a self, y: MatMut<'a, f32>) -> Option<Product<'a>> {
+        match self {
+            Self::Host(plan) => Some(Product::new(plan, y)),
+            Self::Emulated(..) => None,
         }
     }
 }

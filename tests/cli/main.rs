@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod cache;
 mod doctor;
 mod provenance;
 mod refusals;

@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use std::fs;
 use std::path::Path;
 
-fn floats(file: &Path, name: &str) -> Mat<f32> {
+pub(crate) fn floats(file: &Path, name: &str) -> Mat<f32> {
     let bytes = fs::read(file).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let tensor = tensors.tensor(name).unwrap();
@@ -24,11 +24,11 @@ fn floats(file: &Path, name: &str) -> Mat<f32> {
     Mat::from_vec(values, tensor.shape()[0], tensor.shape()[1]).unwrap()
 }
 
-fn bits(m: &Mat<f32>) -> Vec<u32> {
+pub(crate) fn bits(m: &Mat<f32>) -> Vec<u32> {
     m.data().iter().map(|v| v.to_bits()).collect()
 }
 
-fn defined(w: &QuantMatrix, x: Activations<'_>, mode: Mode, epilogue: &Epilogue<'_>) -> Vec<u32> {
+pub(crate) fn defined(w: &QuantMatrix, x: Activations<'_>, mode: Mode, epilogue: &Epilogue<'_>) -> Vec<u32> {
     let mut y = Mat::zeros(x.shape().0, w.n());
     reference::run(w, x, mode, epilogue, y.view_mut().into()).unwrap();
     bits(&y)

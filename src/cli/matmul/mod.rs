@@ -1,22 +1,28 @@
 //! `mixgemm matmul`: the product on a user's own tensors.
 #![forbid(unsafe_code)]
 
+mod pack_cache;
+mod prepared;
+mod report;
+
 use crate::cli::arguments::{self, ActivationName, BackendName, FormatName, ModeName, ScaleName, TensorPath, spelled};
 use crate::cli::destination::Destination;
-use crate::cli::device::{self, Device, named};
+use crate::cli::device::{self, named};
 use crate::cli::machine::{self, Machine};
 use crate::cli::measure;
 use crate::cli::progress::Progress;
 use crate::cli::refusal::{option, refusal};
 use crate::cli::saved;
-use crate::cli::table;
+use crate::cli::stored::Stored;
 use crate::cli::tensors::{self, Tensor};
 use crate::cli::truth;
 use anyhow::Result;
 use clap::builder::ArgPredicate;
 use mixgemm::quant::figures::product_f64;
-use mixgemm::{Activation, Epilogue, Error, Figures, Group, InputScale, Isa, Mat, Mode, Scheme, Workspace};
-use serde::Serialize;
+use mixgemm::{Activation, Epilogue, Figures, Group, InputScale, Isa, Mat, Mode, Scheme, Workspace};
+use pack_cache::Place;
+use prepared::Prepared;
+use report::Row;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -41,6 +47,9 @@ const BUDGET: Duration = Duration::from_millis(100);
                   With --save-quantized the output file also has `codes` U8 [N,K], `scales` and `zeros` F32 [N,G], \
                   and every weight is scale * (code - zero). With --format there are 16 `levels` I8 in place of \
                   `zeros`, and every weight is scale * levels[code].\n\n\
+                  With --pack-cache, packed weights are loaded from the file when they were made from the same \
+                  tensor and options by the same program, for a tier of the same lanes; else they are made and written. \
+                  The report says which. A file that is no pack file is never replaced.\n\n\
                   Example, with the file that `demo` multiplies:\n  mixgemm matmul \\\n    \
                   --weights tests/data/minilm-layer4.safetensors:up.weight \\\n    \
                   --input tests/data/minilm-layer4.safetensors:up.input \\\n    \
@@ -110,6 +119,9 @@ pub(crate) struct Args {
     /// Also write codes, scales and zeros
     #[arg(long)]
     save_quantized: bool,
+    /// Keep packed weights in this file, or in this directory, and load them where they fit instead of making them
+    #[arg(long, value_name = "DIR|FILE")]
+    pack_cache: Option<PathBuf>,
     /// Replace an existing output file
     #[arg(long)]
     force: bool,
@@ -136,6 +148,9 @@ impl Args {
             device::mixpe(self.mode(InputScale::Tensor(1.0))).map_err(option)?;
             if self.isa != "auto" {
                 return Err(refusal("--isa", "auto with --backend mixpe", &self.isa));
+            }
+            if self.pack_cache.is_some() {
+                return Err(refusal("--pack-cache", "--backend host", "--backend mixpe"));
             }
         }
         match (self.mode, &self.input_scale) {
@@ -189,53 +204,38 @@ impl Args {
     }
 }
 
-/// A row of the report.
-#[derive(Debug, Serialize)]
-struct Row {
-    backend: &'static str,
-    kernel: &'static str,
-    isa: &'static str,
-    mode: &'static str,
-    n: usize,
-    k: usize,
-    m: usize,
-    bits: u8,
-    group: usize,
-    asym: bool,
-    threads: usize,
-    emulated: bool,
-    seconds: f64,
-    gops: f64,
-    bits_per_weight: f64,
-    sqnr_db: f64,
-    relative_error: f64,
-    worst_error: f64,
-    worst_at: (usize, usize),
-    #[serde(skip_serializing_if = "Option::is_none")]
-    counters: Option<BTreeMap<&'static str, u64>>,
-    output: String,
+/// Where results go.
+struct Places {
+    output: Destination,
+    cache: Option<Place>,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Result<ExitCode> {
     args.check()?;
-    let destination = Destination::new("--output", &args.output, args.force)?;
+    let output = Destination::new("--output", &args.output, args.force)?;
+    let cache = args.pack_cache.as_deref().map(Place::new).transpose()?;
+    if cache.as_ref().is_some_and(|cache| cache.is(&output)) {
+        return Err(refusal("--pack-cache", "another file than --output", "the same"));
+    }
+    let places = Places { output, cache };
     let machine = Machine::here()?;
     let threads = arguments::threads_or_all(args.threads);
-    let row = arguments::pool(threads)?.install(|| multiply(args, &destination, threads))?;
+    let row = arguments::pool(threads)?.install(|| multiply(args, &places, threads))?;
     if json {
         serde_json::to_writer_pretty(&mut *out, &serde_json::json!({ "machine": machine, "rows": [row] }))?;
         writeln!(out)?;
     } else {
-        print(args, &machine, &row, out)?;
+        report::print(&machine, &row, out)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn multiply(args: &Args, destination: &Destination, threads: NonZeroUsize) -> Result<Row> {
+fn multiply(args: &Args, places: &Places, threads: NonZeroUsize) -> Result<Row> {
     let progress = Progress::new(6);
     progress.step("reading");
-    let weights = Tensor::read("--weights", &args.weights)?;
+    let stored = Stored::read("--weights", &args.weights.file, &args.weights.tensor)?;
+    let weights = Tensor::new("--weights", &stored.view()?)?;
     let input = Tensor::read("--input", &args.input)?;
     let bias = args
         .bias
@@ -268,25 +268,10 @@ fn multiply(args: &Args, destination: &Destination, threads: NonZeroUsize) -> Re
         return Err(refusal("--input", expected, format_args!("{m} x {n}")));
     }
 
-    progress.step("quantising");
-    let w = weights.quantize(scheme).map_err(|error| match error {
-        Error::Value {
-            argument: "scales",
-            expected,
-            found,
-        } => refusal("--scale-type", expected, found),
-        error => option(error),
-    })?;
-    progress.step("preparing");
     let isa = args.isa.parse::<Isa>().ok();
-    let device = match args.backend {
-        BackendName::Host => {
-            let progress = |done, all| progress.part("preparing", done, all);
-            Device::host_with(&w, isa, device::rayon(threads), &progress)
-        }
-        BackendName::Mixpe => Device::mixpe(&w, mode),
-    }
-    .map_err(option)?;
+    let prepared = Prepared::new(args, places, (&stored, &weights), threads, mode, &progress)?;
+    drop(stored);
+    let device = &prepared.device;
     progress.step("multiplying");
     let mut y = Mat::zeros(m, n);
     let budget = if device.emulated { Duration::ZERO } else { BUDGET };
@@ -315,7 +300,8 @@ fn multiply(args: &Args, destination: &Destination, threads: NonZeroUsize) -> Re
         Figures::between(product.view(), bare.view())?
     };
     progress.step("writing");
-    saved::save(destination, &y, args.save_quantized.then_some(&w), &metadata(args))?;
+    let quantized = prepared.quantized.as_ref().filter(|_| args.save_quantized);
+    saved::save(&places.output, &y, quantized, &metadata(args))?;
     let isa_used = isa.map_or_else(machine::best_isa, Ok)?.name();
     Ok(Row {
         backend: device.name,
@@ -339,6 +325,7 @@ fn multiply(args: &Args, destination: &Destination, threads: NonZeroUsize) -> Re
         worst_at: figures.worst_at,
         counters: device.emulated.then(|| named(&report.counters)),
         output: args.output.display().to_string(),
+        pack_cache: prepared.cache,
     })
 }
 
@@ -362,58 +349,4 @@ fn metadata(args: &Args) -> BTreeMap<&'static str, String> {
         ("input", args.input.tensor.clone()),
     ];
     known.into_iter().chain(format).collect()
-}
-
-fn print(args: &Args, machine: &Machine, row: &Row, out: &mut impl Write) -> Result<()> {
-    let time = table::time(row.seconds);
-    let lines = [
-        (
-            "shape",
-            format!(
-                "[{}, {}] x [{}, {}]^T = [{}, {}]",
-                row.m, row.k, row.n, row.k, row.m, row.n
-            ),
-        ),
-        ("backend", format!("{} ({})", row.backend, row.isa)),
-        ("kernel", row.kernel.to_string()),
-        ("mode", row.mode.to_string()),
-        ("threads", row.threads.to_string()),
-        (
-            "time",
-            if row.emulated {
-                format!("{time} to emulate")
-            } else {
-                time
-            },
-        ),
-        (
-            "GOPS",
-            if row.emulated {
-                "emulated".into()
-            } else {
-                format!("{:.1}", row.gops)
-            },
-        ),
-        ("bits per weight", format!("{:.3}", row.bits_per_weight)),
-        (
-            "SQNR",
-            format!(
-                "{} dB against the f64 product of the original tensors",
-                table::decibels(row.sqnr_db)
-            ),
-        ),
-        (
-            "worst error",
-            format!(
-                "{:.3e} at {:?}, before bias and activation",
-                row.worst_error, row.worst_at
-            ),
-        ),
-        ("written", args.output.display().to_string()),
-    ];
-    writeln!(out, "mixgemm matmul on {machine}\n")?;
-    lines
-        .iter()
-        .try_for_each(|(name, value)| writeln!(out, "  {name:<16} {value}"))?;
-    Ok(())
 }

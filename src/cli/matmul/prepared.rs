@@ -1,0 +1,82 @@
+//! The weights of `matmul`, quantised and packed, or loaded as an earlier run packed them.
+#![forbid(unsafe_code)]
+
+use super::pack_cache::{Kept, Outcome};
+use super::{Args, Places};
+use crate::cli::arguments::BackendName;
+use crate::cli::device::{self, Device};
+use crate::cli::machine;
+use crate::cli::progress::Progress;
+use crate::cli::refusal::{option, refusal};
+use crate::cli::stored::Stored;
+use crate::cli::tensors::Tensor;
+use anyhow::Result;
+use mixgemm::kernel::catalogue;
+use mixgemm::{Error, Host, Mode, QuantMatrix};
+use std::num::NonZeroUsize;
+
+/// Weights ready to be multiplied by.
+pub(super) struct Prepared {
+    pub(super) device: Device,
+    /// Those that were quantised; packed weights from a file need not be.
+    pub(super) quantized: Option<QuantMatrix>,
+    pub(super) cache: Option<Outcome>,
+}
+
+impl Prepared {
+    /// Quantises and packs, or loads what an earlier run packed.
+    pub(super) fn new(
+        args: &Args,
+        places: &Places,
+        (stored, weights): (&Stored, &Tensor),
+        threads: NonZeroUsize,
+        mode: Mode,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let quantized = || {
+            progress.step("quantising");
+            weights.quantize(args.scheme()).map_err(|error| match error {
+                Error::Value {
+                    argument: "scales",
+                    expected,
+                    found,
+                } => refusal("--scale-type", expected, found),
+                error => option(error),
+            })
+        };
+        if args.backend == BackendName::Mixpe {
+            let w = quantized()?;
+            progress.step("preparing");
+            return Ok(Self {
+                device: Device::mixpe(&w, mode).map_err(option)?,
+                quantized: Some(w),
+                cache: None,
+            });
+        }
+        let isa = args.isa.parse().map_or_else(|_| machine::best_isa(), Ok)?;
+        let host = Host::new().isa(isa).map_err(option)?.par(device::rayon(threads));
+        let scheme = args.scheme();
+        let cache = match (
+            &places.cache,
+            catalogue::layout(isa, scheme.bits, scheme.book.is_some()),
+        ) {
+            (Some(place), Some(layout)) => Some(place.of(&stored.view()?, &scheme, layout.lanes)?),
+            _ => None,
+        };
+        let kept = cache.as_ref().map_or(Ok(Kept::Nothing), |cache| cache.load(&host))?;
+        let (gemm, w) = if let Kept::Weights(gemm) = &kept {
+            let w = args.save_quantized.then(quantized).transpose()?;
+            (gemm.as_ref().clone(), w)
+        } else {
+            let w = quantized()?;
+            progress.step("preparing");
+            let packed = host.prepare_with(&w, &|done, all| progress.part("preparing", done, all));
+            (packed.map_err(option)?, Some(w))
+        };
+        Ok(Self {
+            cache: cache.map(|cache| cache.keep(&gemm, kept)).transpose()?,
+            device: Device::packed(gemm),
+            quantized: w,
+        })
+    }
+}
