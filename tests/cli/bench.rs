@@ -128,8 +128,8 @@ fn rows_and_drawing_are_written_and_never_lost() {
     );
     assert_eq!(
         lines[0].len(),
-        row.len() + 3 + machine.len(),
-        "layers, which no shape has, the pool, which one thread has not, and all other fields"
+        row.len() + 5 + machine.len(),
+        "layers and several products, which no shape has, the pool, which one thread has not, and all other fields"
     );
     for (line, row) in lines[1..].iter().zip(rows["rows"].as_array().unwrap()) {
         assert_eq!(line.len(), lines[0].len());

@@ -7,9 +7,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// Fields of a row and their heads.
-const ROW: [(&str, &str); 24] = [
+const ROW: [(&str, &str); 26] = [
     ("layer", "layer"),
     ("layer_count", "matrices of the layer"),
+    ("products", "N of each product"),
+    ("together", "products together"),
     ("n", "N"),
     ("k", "K"),
     ("bits", "bits"),

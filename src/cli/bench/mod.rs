@@ -3,10 +3,13 @@
 
 mod csv;
 mod model;
+mod passes;
 mod pattern;
 mod report;
 mod roofline;
 mod rounds;
+#[cfg(test)]
+mod tests;
 mod workload;
 
 use crate::cli::arguments::{self, BackendName, FormatName, ModeName, PoolName};
@@ -24,7 +27,7 @@ use mixgemm::{Group, Host, Isa, Mat, Scheme};
 use model::{Layer, Model};
 use pattern::Patterns;
 use report::Findings;
-use rounds::{Bench, Case, Row};
+use rounds::{Bench, Case, Row, Way};
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -48,7 +51,8 @@ pub(crate) struct Args {
     /// Shapes of the weights: output x input channels
     #[arg(long, value_delimiter = ',', default_value = "4096x4096", value_name = "NxK", value_parser = arguments::shape)]
     shape: Vec<(usize, usize)>,
-    /// All linear layers of a model instead of shapes
+    /// All linear layers of a model instead of shapes; those of one input (q/k/v, gate/up) also together, beside the same
+    /// products one after the other
     #[arg(long, value_enum, conflicts_with = "shape")]
     model: Option<Model>,
     /// Numbers of activation rows
@@ -121,19 +125,19 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
     let rounds = args.rounds.map_or(if emulated { 1 } else { 6 }, NonZeroUsize::get);
 
     let progress = Progress::new(cases.len() * (rounds + 1));
-    let (mut rows, mut copies) = args.prepare(cases, isa, BEYOND_CACHE.max(2 * cache), &progress)?;
+    let (mut rows, mut copies) = args.prepare(cases, &layers, (isa, BEYOND_CACHE.max(2 * cache)), &progress)?;
     let mut buffer = AlignedBuf::zeroed(ROOF_BUFFER)?;
     let mut bench = Bench::new(isa, DramRoof::new(&mut buffer), (&args.threads, args.pool), patterns)?;
     for row in &mut rows {
         progress.step(format!("checking {}", describe(&row.case)));
-        let checked = bench.check(row, &copies[row.weights]);
+        let checked = bench.check(row, &copies);
         checked.with_context(|| format!("{} differs from the reference", describe(&row.case)))?;
     }
     for round in 0..rounds {
         for i in measure::order(round, rows.len()) {
             let row = &mut rows[i];
             progress.step(describe(&row.case));
-            bench.sample(row, &mut copies[row.weights])?;
+            bench.sample(row, &mut copies)?;
         }
     }
     drop(progress);
@@ -158,8 +162,12 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
 }
 
 fn describe(case: &Case) -> String {
+    let way = match case.way {
+        Way::Alone => String::new(),
+        way => format!(" {}", way.name()),
+    };
     format!(
-        "{}x{}, {}, M = {}, {}, threads {}",
+        "{}x{}{way}, {}, M = {}, {}, threads {}",
         case.n,
         case.k,
         table::scheme(&case.scheme),
@@ -225,7 +233,12 @@ impl Args {
         }
         self.check_memory(layers, machine.memory.unwrap_or(SOME_MEMORY) as f64 / 2.0)?;
         let mut cases = Vec::new();
-        for (layer, &Layer { n, k, .. }) in layers.iter().enumerate() {
+        for (layer, &Layer { n, k, ref parts, .. }) in layers.iter().enumerate() {
+            let ways: &[Way] = match (parts.is_empty(), self.backend) {
+                (true, _) => &[Way::Alone],
+                (_, BackendName::Host) => &[Way::InTurn, Way::Together],
+                _ => &[],
+            };
             for &bits in &self.bits {
                 let mut scheme = Scheme {
                     group: self.group,
@@ -242,7 +255,8 @@ impl Args {
                             let backend = device::mixpe(mode).map_err(option)?;
                             backend.capabilities().check_scheme(&scheme).map_err(option)?;
                         }
-                        cases.extend(self.threads.iter().map(|&threads| Case {
+                        let each = |&threads| ways.iter().map(move |&way| (threads, way));
+                        cases.extend(self.threads.iter().flat_map(each).map(|(threads, way)| Case {
                             n,
                             k,
                             m: m.get(),
@@ -250,6 +264,7 @@ impl Args {
                             mode,
                             threads,
                             layer,
+                            way,
                         }));
                     }
                 }
@@ -261,14 +276,17 @@ impl Args {
     /// Refuses operands that together take more than `limit` bytes.
     fn check_memory(&self, layers: &[Layer], limit: f64) -> Result<()> {
         const GIB: f64 = (1 << 30) as f64;
-        let sides = |of: fn(f64, f64) -> f64| -> f64 { layers.iter().map(|l| of(l.n as f64, l.k as f64)).sum() };
+        let alone: Vec<&Layer> = layers.iter().filter(|l| l.parts.is_empty()).collect();
         // Codes take a byte each while a copy is made, and packed ones no more.
-        let weights = 4.0 * sides(|n, k| n * k) + layers.len() as f64 * BEYOND_CACHE as f64;
+        let codes: f64 = alone.iter().map(|l| l.n as f64 * l.k as f64).sum();
+        let weights = 4.0 * codes + alone.len() as f64 * BEYOND_CACHE as f64;
         let weights = weights * self.bits.len() as f64 + ROOF_BUFFER as f64;
         // Inputs take 4 bytes, 8 while one form is made from another; so does output where the reference looks on.
         let rows: f64 = self.m.iter().map(|m| m.get() as f64).sum();
         let variants = (self.bits.len() * self.mode.len() * self.threads.len()) as f64;
-        let activations = 8.0 * rows * variants * sides(|n, k| n + k);
+        let ways = |l: &Layer| if l.parts.is_empty() { 1.0 } else { 2.0 };
+        let sides: f64 = layers.iter().map(|l| ways(l) * (l.n as f64 + l.k as f64)).sum();
+        let activations = 8.0 * rows * variants * sides;
         if weights + activations <= limit {
             return Ok(());
         }
@@ -291,8 +309,8 @@ impl Args {
     fn prepare(
         &self,
         cases: Vec<Case>,
-        isa: Isa,
-        beyond_cache: usize,
+        layers: &[Layer],
+        (isa, beyond_cache): (Isa, usize),
         progress: &Progress,
     ) -> Result<(Vec<Row>, Vec<Copies>)> {
         let emulated = self.backend == BackendName::Mixpe;
@@ -300,22 +318,37 @@ impl Args {
         let decodes: Vec<_> = cases.iter().filter(|c| is_decode(c.m)).map(key).collect();
         let (mut keys, mut copies, mut rows) = (Vec::new(), Vec::new(), Vec::new());
         for case in cases {
-            let own = key(&case);
-            let weights = match keys.iter().position(|k| *k == own) {
-                Some(found) => found,
-                None => {
-                    let bytes = if decodes.contains(&own) { beyond_cache } else { 0 };
-                    let isa = (!emulated).then_some(isa);
-                    copies.push(Copies::new(&case, isa, bytes, progress).map_err(option)?);
-                    keys.push(own);
-                    copies.len() - 1
-                }
+            let parts = match layers[case.layer].parts.as_slice() {
+                [] => vec![case],
+                parts => parts
+                    .iter()
+                    .map(|&part| Case {
+                        n: layers[part].n,
+                        ..case
+                    })
+                    .collect(),
             };
+            let mut weights = Vec::new();
+            for part in &parts {
+                let own = key(part);
+                weights.push(match keys.iter().position(|k| *k == own) {
+                    Some(found) => found,
+                    None => {
+                        let bytes = if decodes.contains(&own) { beyond_cache } else { 0 };
+                        let isa = (!emulated).then_some(isa);
+                        copies.push(
+                            Copies::new(part, isa, (most_at_once(layers, part), bytes), progress).map_err(option)?,
+                        );
+                        keys.push(own);
+                        copies.len() - 1
+                    }
+                });
+            }
             rows.push(Row {
                 case,
                 weights,
                 input: Input::new(case.m, case.k, case.mode),
-                output: Mat::zeros(case.m, case.n),
+                outputs: parts.iter().map(|part| Mat::zeros(case.m, part.n)).collect(),
                 kernel: "",
                 samples: Vec::new(),
             });
@@ -324,15 +357,9 @@ impl Args {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::arguments::spelled;
-
-    #[test]
-    fn modes_keep_their_names() {
-        for name in <ModeName as clap::ValueEnum>::value_variants() {
-            assert_eq!(workload::mode(*name).name(), spelled(*name));
-        }
-    }
+/// How many matrices of a shape are multiplied by the same input.
+fn most_at_once(layers: &[Layer], shape: &Case) -> usize {
+    let same = |&&part: &&usize| (layers[part].n, layers[part].k) == (shape.n, shape.k);
+    let counts = layers.iter().map(|layer| layer.parts.iter().filter(same).count());
+    counts.max().unwrap_or(0).max(1)
 }

@@ -31,7 +31,7 @@ struct Config {
     vocabulary: usize,
 }
 
-/// Matrices of one shape.
+/// Matrices of one shape, or several that are multiplied by the same input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layer {
     /// Output channels.
@@ -40,8 +40,10 @@ pub(super) struct Layer {
     pub(super) k: usize,
     /// What they are called in the model.
     pub(super) names: Option<String>,
-    /// How many a pass through the model multiplies by.
+    /// How often a pass through the model multiplies by it.
     pub(super) count: usize,
+    /// Of several matrices: the layers of each; `n` is then the sum of theirs.
+    pub(super) parts: Vec<usize>,
 }
 
 impl Layer {
@@ -52,9 +54,13 @@ impl Layer {
             k,
             names: None,
             count: 1,
+            parts: Vec::new(),
         }
     }
 }
+
+/// Matrices that are multiplied by the same input, one after the other in the list of [`Model::layers`].
+const SAME_INPUT: [&[&str]; 2] = [&["q", "k", "v"], &["gate", "up"]];
 
 impl Model {
     const fn config(self) -> Config {
@@ -86,7 +92,8 @@ impl Model {
         }
     }
 
-    /// All linear layers of a pass; matrices of the same shape are one entry.
+    /// All linear layers of a pass; matrices of the same shape are one entry. After them come those that are multiplied by
+    /// the same input.
     pub(super) fn layers(self) -> Vec<Layer> {
         let c = self.config();
         let linear = [
@@ -111,8 +118,20 @@ impl Model {
                     k,
                     names: Some(name.into()),
                     count,
+                    parts: Vec::new(),
                 }),
             }
+        }
+        for names in SAME_INPUT {
+            let own = || linear.iter().filter(|(name, ..)| names.contains(name));
+            let place = |&(_, n, k, _): &(&str, usize, usize, usize)| layers.iter().position(|l| (l.n, l.k) == (n, k));
+            layers.push(Layer {
+                n: own().map(|(_, n, ..)| n).sum(),
+                k: c.hidden,
+                names: Some(names.join("/")),
+                count: c.layers,
+                parts: own().filter_map(place).collect(),
+            });
         }
         layers
     }
@@ -130,7 +149,9 @@ mod tests {
             (Model::Llama3, 7_504_658_432),
             (Model::Qwen, 1_525_415_936),
         ] {
-            let found: usize = model.layers().iter().map(|l| l.n * l.k * l.count).sum();
+            let layers = model.layers();
+            let alone = layers.iter().filter(|l| l.parts.is_empty());
+            let found: usize = alone.map(|l| l.n * l.k * l.count).sum();
             assert_eq!(found, weights, "{model:?}");
         }
     }
@@ -147,8 +168,32 @@ mod tests {
                 named("k, v", 64),
                 named("gate, up", 64),
                 named("down", 32),
-                named("lm_head", 1)
+                named("lm_head", 1),
+                named("q/k/v", 32),
+                named("gate/up", 32)
             ]
+        );
+    }
+
+    /// Queries have 32 heads of 128, keys and values 8 in Llama 3 and 32 in Llama 2.
+    #[test]
+    fn matrices_of_one_input_have_their_own_shapes() {
+        let parts = |model: Model| -> Vec<(usize, Vec<(usize, usize)>)> {
+            let layers = model.layers();
+            let several = layers.iter().filter(|l| !l.parts.is_empty());
+            let shape = |&p: &usize| (layers[p].n, layers[p].k);
+            several.map(|l| (l.n, l.parts.iter().map(shape).collect())).collect()
+        };
+        assert_eq!(
+            parts(Model::Llama3),
+            [
+                (6144, vec![(4096, 4096), (1024, 4096), (1024, 4096)]),
+                (28_672, vec![(14_336, 4096); 2])
+            ]
+        );
+        assert_eq!(
+            parts(Model::Llama2),
+            [(12_288, vec![(4096, 4096); 3]), (22_016, vec![(11_008, 4096); 2])]
         );
     }
 }

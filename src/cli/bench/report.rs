@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 use super::model::{Layer, Model};
-use super::rounds::{Row, Sample};
-use super::workload::Copies;
+use super::passes::{Pass, passes};
+use super::rounds::{Row, Sample, Way};
+use super::workload::{Copies, is_decode};
 use crate::cli::arguments;
 use crate::cli::machine::Machine;
 use crate::cli::measure::{median, operations};
 use crate::cli::table;
-use mixgemm::ZeroPoint;
+use mixgemm::{Mat, ZeroPoint};
 use serde::Serialize;
 use std::io::Write;
 
@@ -33,18 +34,6 @@ pub(super) struct Roof {
     pub(super) dram_gbps: f64,
     /// The slowest and the fastest sample of memory.
     dram_range: (f64, f64),
-}
-
-/// Every linear layer of a model, one after the other.
-#[derive(Debug, Serialize)]
-struct Pass {
-    model: String,
-    mode: &'static str,
-    bits: u8,
-    m: usize,
-    threads: usize,
-    seconds: f64,
-    seconds_per_token: f64,
 }
 
 /// One row. Figures are medians over rounds, fractions medians of each round's own ratio.
@@ -81,12 +70,19 @@ pub(super) struct Figures {
     /// How many of them a pass through the model multiplies by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) layer_count: Option<usize>,
+    /// Of several products on the same input: the outputs of each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) products: Option<Vec<usize>>,
+    /// Whether they are one piece of work, or follow each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) together: Option<bool>,
 }
 
 impl Figures {
-    fn new(row: &Row, copies: &Copies, (isa, pool): (&'static str, &str), layer: &Layer) -> Self {
+    fn new(row: &Row, copies: &[Copies], (isa, pool): (&'static str, &str), layer: &Layer) -> Self {
         let over_rounds = |f: &dyn Fn(&Sample) -> f64| median(row.samples.iter().map(f).collect());
-        let (case, bytes, device) = (row.case, copies.source_bytes, &copies.all[0]);
+        let (case, device, several) = (row.case, &copies[row.weights[0]].all[0], row.case.way != Way::Alone);
+        let bytes: f64 = row.weights.iter().map(|&w| copies[w].source_bytes).sum();
         let operations = operations(case.m, case.n, case.k);
         let share = |f: &dyn Fn(&Sample) -> f64| (!device.emulated).then(|| over_rounds(f));
         let seconds = over_rounds(&|s| s.seconds);
@@ -109,14 +105,42 @@ impl Figures {
             fraction_of_peak: share(&|s| operations / s.seconds / s.integer_peak),
             f32_peak_gops: over_rounds(&|s| s.f32_peak) / 1e9,
             weight_bytes: bytes,
-            bits_per_weight: device.bits_per_weight,
+            bits_per_weight: bits_per_weight(row, copies),
             gbps: bytes / seconds / 1e9,
             dram_gbps: over_rounds(&|s| s.dram) / 1e9,
             fraction_of_dram: share(&|s| bytes / s.seconds / s.dram),
             layer: layer.names.clone(),
             layer_count: layer.names.is_some().then_some(layer.count),
+            products: several.then(|| row.outputs.iter().map(Mat::cols).collect()),
+            together: several.then_some(case.way == Way::Together),
         }
     }
+
+    /// The matrix or matrices, and what they are called in the model.
+    fn shape(&self) -> String {
+        let ns: Vec<String> = self.products.iter().flatten().map(ToString::to_string).collect();
+        let n = if ns.is_empty() {
+            self.n.to_string()
+        } else {
+            format!("({})", ns.join("+"))
+        };
+        match (&self.layer, self.layer_count) {
+            (Some(names), Some(count)) => format!("{n}x{} ({names}: {count} in all)", self.k),
+            _ => format!("{n}x{}", self.k),
+        }
+    }
+
+    /// What the products are called beside those of other rows.
+    pub(super) fn way(&self) -> Option<&'static str> {
+        let together = self.together?;
+        Some(if together { Way::Together } else { Way::InTurn }.name())
+    }
+}
+
+/// Bits of all the row's weights over their number.
+fn bits_per_weight(row: &Row, copies: &[Copies]) -> f64 {
+    let bits = |(y, &w): (&Mat<f32>, &usize)| copies[w].all[0].bits_per_weight * y.cols() as f64;
+    row.outputs.iter().zip(&row.weights).map(bits).sum::<f64>() / row.case.n.max(1) as f64
 }
 
 const HEADS: [&str; 10] = [
@@ -135,7 +159,7 @@ impl Findings {
         layers: &[Layer],
         model: Option<Model>,
     ) -> Self {
-        let figures = |row: &Row| Figures::new(row, &copies[row.weights], names, &layers[row.case.layer]);
+        let figures = |row: &Row| Figures::new(row, copies, names, &layers[row.case.layer]);
         let figures: Vec<Figures> = rows.iter().map(figures).collect();
         Self {
             machine,
@@ -148,30 +172,33 @@ impl Findings {
     /// One table for each set of weights, and the roofs.
     pub(super) fn print(&self, rows: &[Row], copies: &[Copies], out: &mut impl Write) -> anyhow::Result<()> {
         writeln!(out, "mixgemm bench on {}", self.machine)?;
-        for (i, copies) in copies.iter().enumerate() {
-            let own = || self.rows.iter().zip(rows).filter(|(_, row)| row.weights == i);
-            let Some((_, first)) = own().next() else { continue };
-            let device = &copies.all[0];
-            let count = match copies.all.len() {
-                1 => "1 copy".into(),
-                count => format!("{count} different copies for M up to 16"),
-            };
-            let figures = own().map(|(f, _)| f).next();
-            let layer = figures.and_then(|f| Some((f.layer.as_ref()?, f.layer_count?)));
-            let layer = layer.map_or_else(String::new, |(names, count)| format!(" ({names}: {count} in all)"));
+        let mut sets: Vec<&[usize]> = Vec::new();
+        for row in rows {
+            if !sets.contains(&row.weights.as_slice()) {
+                sets.push(&row.weights);
+            }
+        }
+        for set in sets {
+            let own = self.rows.iter().zip(rows).filter(|(_, row)| row.weights == set);
+            let own: Vec<(&Figures, &Row)> = own.collect();
+            let Some((figures, first)) = own.first() else { continue };
+            let bytes: usize = set.iter().map(|&w| copies[w].all[0].bytes).sum();
             writeln!(
                 out,
-                "\n{}x{}{layer}, {}: {:.2} bits per weight, {:.1} MB, {count}",
-                first.case.n,
-                first.case.k,
+                "\n{}, {}: {:.2} bits per weight, {:.1} MB, {}",
+                figures.shape(),
                 table::scheme(&first.case.scheme),
-                device.bits_per_weight,
-                device.bytes as f64 / 1e6,
+                figures.bits_per_weight,
+                bytes as f64 / 1e6,
+                copies_of(set, copies, own.iter().any(|(f, _)| is_decode(f.m))),
             )?;
             let mut table = table::columns(&HEADS, 3);
-            for (f, _) in own() {
+            if figures.way().is_some() {
+                table.set_header(HEADS.map(|head| if head == "backend" { "products" } else { head }));
+            }
+            for (f, _) in own {
                 table.add_row([
-                    f.backend.to_owned(),
+                    f.way().unwrap_or(f.backend).to_owned(),
                     f.mode.to_owned(),
                     f.kernel.to_owned(),
                     f.m.to_string(),
@@ -186,7 +213,12 @@ impl Findings {
             writeln!(out, "{}", table.trim_fmt())?;
         }
         writeln!(out, "{LEGEND}\n")?;
-        self.print_passes(out)?;
+        for pass in &self.passes {
+            writeln!(out, "{pass}")?;
+        }
+        if !self.passes.is_empty() {
+            writeln!(out)?;
+        }
         let isa = self.rows.first().map_or("", |f| f.isa);
         let isa = if isa == "emulated" { self.machine.isa } else { isa };
         for roof in &self.roofs {
@@ -205,27 +237,6 @@ impl Findings {
         }
         if copies.iter().any(|c| c.all[0].emulated) {
             writeln!(out, "Times of an emulated backend are those of the emulation.")?;
-        }
-        Ok(())
-    }
-
-    /// The time of a whole model.
-    fn print_passes(&self, out: &mut impl Write) -> std::io::Result<()> {
-        for pass in &self.passes {
-            writeln!(
-                out,
-                "All linear layers of {}, {}, {} bits, M = {}, {}: {}, {} a token",
-                pass.model,
-                pass.mode,
-                pass.bits,
-                pass.m,
-                table::threads(pass.threads),
-                table::time(pass.seconds),
-                table::time(pass.seconds_per_token),
-            )?;
-        }
-        if !self.passes.is_empty() {
-            writeln!(out)?;
         }
         Ok(())
     }
@@ -255,71 +266,14 @@ fn roofs(rows: &[Row]) -> Vec<Roof> {
     threads.into_iter().map(roof).collect()
 }
 
-/// The sums over all layers, in the order of the first layer's rows.
-fn passes(model: &str, rows: &[Figures]) -> Vec<Pass> {
-    let mut passes: Vec<Pass> = Vec::new();
-    for f in rows {
-        let seconds = f.seconds * f.layer_count.unwrap_or(1) as f64;
-        let same = |p: &&mut Pass| (p.mode, p.bits, p.m, p.threads) == (f.mode, f.bits, f.m, f.threads);
-        match passes.iter_mut().find(same) {
-            Some(pass) => pass.seconds += seconds,
-            None => passes.push(Pass {
-                model: model.into(),
-                mode: f.mode,
-                bits: f.bits,
-                m: f.m,
-                threads: f.threads,
-                seconds,
-                seconds_per_token: 0.0,
-            }),
-        }
-    }
-    for pass in &mut passes {
-        pass.seconds_per_token = pass.seconds / pass.m as f64;
-    }
-    passes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(m: usize, seconds: f64, layer_count: usize) -> Figures {
-        Figures {
-            backend: "host",
-            kernel: "",
-            isa: "scalar",
-            mode: "a8",
-            n: 1,
-            k: 1,
-            m,
-            bits: 4,
-            group: 1,
-            asym: false,
-            threads: 1,
-            pool: None,
-            seconds,
-            gops: 1.0,
-            peak_gops: 1.0,
-            fraction_of_peak: None,
-            f32_peak_gops: 1.0,
-            weight_bytes: 1.0,
-            bits_per_weight: 4.0,
-            gbps: 1.0,
-            dram_gbps: 1.0,
-            fraction_of_dram: None,
-            layer: Some("q".into()),
-            layer_count: Some(layer_count),
-        }
-    }
-
-    #[test]
-    fn a_pass_takes_every_layer_as_often_as_the_model_has_it() {
-        let passes = passes(
-            "llama",
-            &[row(1, 2.0, 3), row(4, 5.0, 1), row(1, 0.5, 2), row(4, 1.0, 3)],
-        );
-        let found: Vec<_> = passes.iter().map(|p| (p.m, p.seconds, p.seconds_per_token)).collect();
-        assert_eq!(found, [(1, 7.0, 7.0), (4, 8.0, 2.0)]);
+/// How many copies of each matrix there are.
+fn copies_of(set: &[usize], copies: &[Copies], decode: bool) -> String {
+    let mut counts: Vec<usize> = set.iter().map(|&w| copies[w].all.len()).collect();
+    counts.dedup();
+    let counts: Vec<String> = counts.iter().map(ToString::to_string).collect();
+    match counts.join(" and ").as_str() {
+        "1" => "1 copy".into(),
+        counts if decode => format!("{counts} different copies for M up to 16"),
+        counts => format!("{counts} different copies"),
     }
 }

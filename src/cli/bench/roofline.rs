@@ -219,7 +219,10 @@ fn key(area: &Area<'_>, findings: &Findings) -> Result<(), Box<dyn Error>> {
         area.draw(&Text::new((i + 1).to_string(), (6, y - 6), font.clone()))?;
         let shape = match &row.layer {
             _ if one_shape => String::new(),
-            Some(names) => format!("{names}, "),
+            Some(names) => format!(
+                "{names}{}, ",
+                row.way().map_or_else(String::new, |way| format!(" {way}"))
+            ),
             None => format!("{}x{}, ", row.n, row.k),
         };
         let width = if one_width {

@@ -142,8 +142,14 @@ pub(super) struct Copies {
 const MOST: usize = 1 << 12;
 
 impl Copies {
-    /// One copy, or as many as together exceed `bytes`: for a tier of the host, or for the emulated device of the mode.
-    pub(super) fn new(case: &Case, isa: Option<Isa>, bytes: usize, progress: &Progress) -> mixgemm::Result<Self> {
+    /// At least so many copies, and as many as together exceed `bytes`: for a tier of the host, or one for the emulated
+    /// device of the mode.
+    pub(super) fn new(
+        case: &Case,
+        isa: Option<Isa>,
+        (least, bytes): (usize, usize),
+        progress: &Progress,
+    ) -> mixgemm::Result<Self> {
         let Case { n, k, scheme, .. } = *case;
         let seed = 1000 * u64::from(scheme.bits) + 1;
         let copy = |which: usize| {
@@ -159,7 +165,7 @@ impl Copies {
         let count = if first.emulated {
             1
         } else {
-            (bytes / first.bytes.max(1) + 1).min(MOST)
+            (bytes / first.bytes.max(1) + 1).min(MOST).max(least)
         };
         progress.more(count - 1);
         let others = (1..count).into_par_iter().map(|which| {
