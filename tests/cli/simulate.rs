@@ -286,6 +286,80 @@ fn wrong_files_are_refused_in_one_line() {
     // Half of 1 KiB holds no 32 x 32 outputs of a byte, finished or not.
     let small = config("32", "32", "os", "Bandwidth: 10", "USER").replace("OfmapSramSzkB: 64", "OfmapSramSzkB: 1");
     fs::write(b.path("bad.cfg"), small).unwrap();
-    let found = "OfmapSramSzkB: at least 2048 bytes, twice a tile of 32 x 32 x 64 of layer `a`, found 1024 bytes";
+    let found = "OfmapSramSzkB: at least 2048 bytes, twice a tile of 32 x 32 x 1 of layer `a`, found 1024 bytes";
     b.refused("simulate --config bad.cfg --topology good.csv", "--config", found);
+}
+
+/// A device's widths and prices on the configuration's array.
+#[test]
+fn devices_bring_widths_and_energies() {
+    let b = Bench::new();
+    fs::write(b.path("scale.cfg"), config("32", "32", "os", "Bandwidth: 16", "USER")).unwrap();
+    fs::write(b.path("layers.csv"), format!("{PRODUCTS}a,4,512,512\nb,64,512,256\n")).unwrap();
+    let files = "--config scale.cfg --topology layers.csv";
+    let tpu = json(&b, &format!("{files} --device tpu"));
+    let mixpe = json(&b, &format!("{files} --device mixpe-w4a8"));
+    assert_eq!(tpu["device"]["name"], "tpu-int8");
+    assert_eq!(tpu["device"]["memory"]["output"]["bytes"], 65_536);
+    assert!(!tpu["origins"].as_array().unwrap().is_empty() && tpu["area_mm2"].as_f64().unwrap() > 0.0);
+    for (key, least, most) in [
+        // Weights of half the bits, and then some for scales.
+        ("dram_filter_read_bits", 0.5, 0.55),
+        ("dram_ifmap_read_bits", 1.0, 1.0),
+        ("energy_core_pj", 0.1, 0.99),
+    ] {
+        let ratio = mixpe["rows"][0][key].as_f64().unwrap() / tpu["rows"][0][key].as_f64().unwrap();
+        assert!((least..=most).contains(&ratio), "{key}: {ratio}");
+    }
+    let number = |report: &Value, key: &str| report[key].as_f64().unwrap();
+    for report in [&tpu, &mixpe] {
+        for part in report["rows"].as_array().unwrap().iter().chain([&report["totals"]]) {
+            let names = ["static", "dram", "buffers", "core", "dequantisation"];
+            let sum: f64 = names
+                .iter()
+                .map(|name| number(part, &format!("energy_{name}_pj")))
+                .sum();
+            assert!((sum / number(part, "energy_total_pj") - 1.0).abs() < 1e-12);
+        }
+        let row = &report["rows"][1];
+        assert_eq!(number(row, "seconds"), number(row, "cycles") / 500e6);
+        let power = 1e-9 * number(row, "energy_total_pj") / number(row, "seconds");
+        assert!((power / number(row, "power_mw") - 1.0).abs() < 1e-12);
+    }
+    // The same in a file of one's own, and in a table.
+    fs::write(b.path("own.toml"), "name = 'own'\nbase = 'tpu-int8'\nclock_mhz = 1000").unwrap();
+    let own = json(&b, &format!("{files} --device own.toml"));
+    assert_eq!(
+        number(&own["rows"][0], "seconds"),
+        number(&tpu["rows"][0], "seconds") / 2.0
+    );
+    let out = b.run(&format!("simulate {files} --device own.toml --csv rows.csv"));
+    let text = String::from_utf8(out.stdout).unwrap();
+    for expected in [
+        "own, simulated at 1000 MHz",
+        "energy",
+        "pJ per bit read",
+        "what the figures rest on",
+        "(published)",
+    ] {
+        assert!(text.contains(expected), "{expected}:\n{text}");
+    }
+    assert!(
+        fs::read_to_string(b.path("rows.csv"))
+            .unwrap()
+            .lines()
+            .next()
+            .unwrap()
+            .ends_with(",power_mw")
+    );
+
+    fs::write(b.path("bad.toml"), "base = 'tpu-int8'\n[memory.weight]\nbyte = 1").unwrap();
+    for (device, found) in [
+        ("mixpe", "found `mixpe`"),
+        ("abacus", "FILE.toml, or one of fp16, "),
+        ("gone.toml", "no such file"),
+        ("bad.toml", "unknown field `byte`"),
+    ] {
+        b.refused(&format!("simulate {files} --device {device}"), "--device", found);
+    }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod device;
 mod plot;
 mod report;
 mod topology;
@@ -13,6 +14,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use config::{Config, SCRATCHPADS};
 use mixgemm::Error;
+use mixgemm::accel::hardware::Hardware;
 use mixgemm::accel::memory::Widths;
 use report::{Row, Totals};
 use std::io::{self, Write};
@@ -32,8 +34,11 @@ const MOST_BYTES: u64 = 1 << 28;
                   `cycles` is a count: computation and stalls. `scale_sim_total_cycles` is what SCALE-Sim prints, the \
                   index of the last cycle. With InterfaceBandwidth CALC nothing stalls and both are exact; with USER \
                   all operands share one channel of Bandwidth bytes per cycle, and the stalls are those of \
-                  mixgemm's own model.",
-    after_help = "Example:\n  mixgemm simulate --config scale.cfg --topology layers.csv --svg cycles.svg"
+                  mixgemm's own model.\n\n\
+                  A device brings the widths of what moves, and energies; the array, its dataflow, the sizes of \
+                  scratchpads and the bandwidth are those of the configuration.",
+    after_help = "Examples:\n  mixgemm simulate --config scale.cfg --topology layers.csv --svg cycles.svg\n  \
+                  mixgemm simulate --config scale.cfg --topology layers.csv --device mixpe-w4a8 --json"
 )]
 pub(crate) struct Args {
     /// Array, dataflow, scratchpads and bandwidth, as SCALE-Sim has them
@@ -42,6 +47,9 @@ pub(crate) struct Args {
     /// Layers: `Layer, M, N, K,` or convolutions, as SCALE-Sim has them
     #[arg(long, value_name = "FILE.csv")]
     topology: PathBuf,
+    /// Whose element widths, formats and energies: a built-in device, or one of your own. int8 without
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    device: Option<String>,
     /// Count as another simulator does
     #[arg(long, value_enum)]
     compat: Option<Compat>,
@@ -59,8 +67,8 @@ pub(crate) struct Args {
 /// Whose counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Compat {
-    /// Versions 2 and 3: words of one byte, folds never cut in time, and R + C output writes too many in every fold of
-    /// an output-stationary array
+    /// Versions 2 and 3: words of one byte unless a device says otherwise, folds never cut in time, and R + C output
+    /// writes too many in every fold of an output-stationary array
     ScaleSim,
 }
 
@@ -82,14 +90,14 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
     let config = config::parse(&name, &text)?;
     let (name, text) = read("--topology", &args.topology)?;
     let layers = topology::parse(&name, &text)?;
-    let widths = if args.compat == Some(Compat::ScaleSim) {
-        BYTES
-    } else {
-        INT8
-    };
-    let rows = layers.into_iter().map(|layer| args.row(&config, &widths, layer));
+    let device = args.device.as_deref().map(device::find).transpose()?;
+    let device = device.map(|device| device::placed(device, &config)).transpose()?;
+    let array = device.as_ref().map_or(config.array, |device| device.array);
+    let rows = layers
+        .into_iter()
+        .map(|layer| args.row(&config, device.as_ref(), layer));
     let rows = rows.collect::<Result<Vec<Row>>>()?;
-    let totals = Totals::new(&rows, &config.array);
+    let totals = Totals::new(&rows, &array);
     if let Some(file) = csv {
         let text = report::csv(&rows)?;
         file.write(|out| out.write_all(&text))?;
@@ -100,9 +108,12 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
     }
     if json {
         let report = serde_json::json!({
-            "array": config.array,
+            "array": array,
             "memory": config.memory,
-            "widths_bits": widths,
+            "widths_bits": device.is_none().then(|| args.widths()),
+            "device": device,
+            "area_mm2": device.as_ref().map(|device| device.area().map(|area| area.total_um2() * 1e-6)).transpose()?,
+            "origins": device.as_ref().map(Hardware::origins),
             "compat": args.compat.map(spelled),
             "rows": rows,
             "totals": totals,
@@ -111,17 +122,37 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
         writeln!(out)?;
     } else {
         writeln!(out, "{}", describe(&config))?;
-        let Widths {
-            activation,
-            weight,
-            output,
-            partial,
-        } = widths;
-        writeln!(
-            out,
-            "bits: activations {activation}, weights {weight}, outputs {output}, partial sums {partial}; emulated\n"
-        )?;
+        match &device {
+            None => {
+                let Widths {
+                    activation,
+                    weight,
+                    output,
+                    partial,
+                } = args.widths();
+                let sums = format!("outputs {output}, partial sums {partial}");
+                writeln!(
+                    out,
+                    "simulated; bits: activations {activation}, weights {weight}, {sums}\n"
+                )?;
+            }
+            Some(device) => {
+                let formats = &device.formats;
+                let bits = format!(
+                    "activations {}, weights {}",
+                    formats.activation_bits, formats.weight_bits
+                );
+                writeln!(
+                    out,
+                    "{}, simulated at {} MHz and {} nm; bits: {bits}\n",
+                    device.name, device.clock_mhz, device.node_nm
+                )?;
+            }
+        }
         report::print(&rows, &totals, out)?;
+        if let Some(device) = &device {
+            report::print_energy(device, &totals, out)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -160,11 +191,25 @@ impl Args {
         }
     }
 
-    fn row(&self, config: &Config, widths: &Widths, layer: Layer) -> Result<Row> {
+    /// What moves where no device says so.
+    fn widths(&self) -> Widths {
+        if self.compat == Some(Compat::ScaleSim) {
+            BYTES
+        } else {
+            INT8
+        }
+    }
+
+    fn row(&self, config: &Config, device: Option<&Hardware>, layer: Layer) -> Result<Row> {
         let Layer { name, extents } = layer;
-        let traffic = config.memory.traffic(&config.array, extents, widths);
-        let traffic = traffic.map_err(|error| scratchpad(error, &name))?;
         let scale_sim = self.compat == Some(Compat::ScaleSim);
+        if let Some(device) = device {
+            let estimate = device::estimate(device, &name, extents)?;
+            let row = Row::new(name, &device.array, extents, &estimate.traffic, scale_sim);
+            return Ok(row.with_energy(&estimate));
+        }
+        let traffic = config.memory.traffic(&config.array, extents, &self.widths());
+        let traffic = traffic.map_err(|error| scratchpad(error, &name))?;
         Ok(Row::new(name, &config.array, extents, &traffic, scale_sim))
     }
 }

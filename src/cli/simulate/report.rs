@@ -6,6 +6,8 @@ use crate::cli::table;
 use anyhow::Result;
 use comfy_table::Table;
 use mixgemm::accel::array::{Array, Dataflow, Extents, Walk};
+use mixgemm::accel::hardware::Hardware;
+use mixgemm::accel::hardware::estimate::Estimate;
 use mixgemm::accel::memory::Traffic;
 use serde::Serialize;
 use std::io::Write;
@@ -43,6 +45,22 @@ pub(super) struct Row {
     tile_n: u64,
     tile_k: u64,
     loop_order: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    energy_static_pj: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    energy_dram_pj: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    energy_buffers_pj: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    energy_core_pj: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    energy_dequantisation_pj: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    energy_total_pj: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    power_mw: Option<f64>,
 }
 
 /// All layers together.
@@ -61,6 +79,20 @@ pub(super) struct Totals {
     utilization: f64,
     dram_read_bits: f64,
     dram_write_bits: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    energy_static_pj: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    energy_dram_pj: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    energy_buffers_pj: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    energy_core_pj: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    energy_dequantisation_pj: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    energy_total_pj: Option<f64>,
 }
 
 impl Row {
@@ -103,6 +135,30 @@ impl Row {
             tile_n: tiling.tile.n,
             tile_k: tiling.tile.k,
             loop_order: tiling.order,
+            seconds: None,
+            energy_static_pj: None,
+            energy_dram_pj: None,
+            energy_buffers_pj: None,
+            energy_core_pj: None,
+            energy_dequantisation_pj: None,
+            energy_total_pj: None,
+            power_mw: None,
+        }
+    }
+
+    /// The row with time and energies.
+    pub(super) fn with_energy(self, estimate: &Estimate) -> Self {
+        let energy = &estimate.energy;
+        Self {
+            seconds: Some(estimate.seconds),
+            energy_static_pj: Some(energy.static_pj()),
+            energy_dram_pj: Some(energy.dram_pj),
+            energy_buffers_pj: Some(energy.buffers_pj),
+            energy_core_pj: Some(energy.core_pj),
+            energy_dequantisation_pj: Some(energy.dequantisation_pj),
+            energy_total_pj: Some(energy.total_pj()),
+            power_mw: Some(estimate.power_mw()),
+            ..self
         }
     }
 
@@ -143,6 +199,14 @@ impl Totals {
             totals.dram_read_bits += row.dram_read_bits();
             totals.dram_write_bits += row.dram_ofmap_write_bits;
         }
+        let sum = |of: fn(&Row) -> Option<f64>| rows.iter().map(of).sum::<Option<f64>>();
+        totals.seconds = sum(|row| row.seconds);
+        totals.energy_static_pj = sum(|row| row.energy_static_pj);
+        totals.energy_dram_pj = sum(|row| row.energy_dram_pj);
+        totals.energy_buffers_pj = sum(|row| row.energy_buffers_pj);
+        totals.energy_core_pj = sum(|row| row.energy_core_pj);
+        totals.energy_dequantisation_pj = sum(|row| row.energy_dequantisation_pj);
+        totals.energy_total_pj = sum(|row| row.energy_total_pj);
         totals.utilization = totals.macs as f64 / (totals.cycles as f64 * array.macs_per_cycle() as f64);
         totals
     }
@@ -174,9 +238,11 @@ pub(super) fn print(rows: &[Row], totals: &Totals, out: &mut impl Write) -> Resu
         "DRAM read",
         "DRAM written",
     ];
+    let energy = totals.energy_total_pj.is_some();
+    let heads: Vec<&str> = heads.into_iter().chain(energy.then_some("energy")).collect();
     let mut table = table::columns(&heads, 1);
     for row in rows {
-        table.add_row([
+        let mut cells = vec![
             row.layer.clone(),
             row.m.to_string(),
             row.n.to_string(),
@@ -190,7 +256,9 @@ pub(super) fn print(rows: &[Row], totals: &Totals, out: &mut impl Write) -> Resu
             row.sram_ofmap_writes.to_string(),
             bytes(row.dram_read_bits()),
             bytes(row.dram_ofmap_write_bits),
-        ]);
+        ];
+        cells.extend(row.energy_total_pj.map(joules));
+        table.add_row(cells);
     }
     add_totals(&mut table, totals);
     writeln!(out, "{}", table.trim_fmt())?;
@@ -198,7 +266,7 @@ pub(super) fn print(rows: &[Row], totals: &Totals, out: &mut impl Write) -> Resu
 }
 
 fn add_totals(table: &mut Table, totals: &Totals) {
-    table.add_row([
+    let mut cells = vec![
         "total".into(),
         String::new(),
         String::new(),
@@ -212,7 +280,57 @@ fn add_totals(table: &mut Table, totals: &Totals) {
         totals.sram_ofmap_writes.to_string(),
         bytes(totals.dram_read_bits),
         bytes(totals.dram_write_bits),
-    ]);
+    ];
+    cells.extend(totals.energy_total_pj.map(joules));
+    table.add_row(cells);
+}
+
+/// Where the energy goes, and where the figures behind it come from.
+pub(super) fn print_energy(device: &Hardware, totals: &Totals, out: &mut impl Write) -> Result<()> {
+    let part = |energy: Option<f64>| joules(energy.unwrap_or(0.0));
+    let (area, dram) = (device.area()?, device.dram);
+    let seconds = totals.seconds.unwrap_or(0.0);
+    writeln!(
+        out,
+        "\n  time {}, area {:.2} mm2 before place and route",
+        table::time(seconds),
+        area.total_um2() * 1e-6
+    )?;
+    writeln!(
+        out,
+        "  energy {}: static {}, DRAM {} (at {} pJ per bit read and {} written; published values differ thirtyfold), \
+         buffers {}, elements {}, scales and zero points {}",
+        part(totals.energy_total_pj),
+        part(totals.energy_static_pj),
+        part(totals.energy_dram_pj),
+        dram.read_pj_per_bit,
+        dram.write_pj_per_bit,
+        part(totals.energy_buffers_pj),
+        part(totals.energy_core_pj),
+        part(totals.energy_dequantisation_pj),
+    )?;
+    writeln!(out, "\n  what the figures rest on")?;
+    for origin in device.origins() {
+        writeln!(
+            out,
+            "  {} ({}): {}",
+            origin.name,
+            origin.provenance.name(),
+            origin.source
+        )?;
+    }
+    Ok(())
+}
+
+/// Energy in three or four digits.
+fn joules(pj: f64) -> String {
+    match pj {
+        e if e < 1e3 => format!("{e:.1} pJ"),
+        e if e < 1e6 => format!("{:.2} nJ", e / 1e3),
+        e if e < 1e9 => format!("{:.2} uJ", e / 1e6),
+        e if e < 1e12 => format!("{:.2} mJ", e / 1e9),
+        e => format!("{:.2} J", e / 1e12),
+    }
 }
 
 /// Bits as bytes, with a unit.
