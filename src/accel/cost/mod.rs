@@ -12,6 +12,7 @@
 //! Areas are µm², energies pJ, times ns, powers mW (leakage of logic nW), in all names.
 #![forbid(unsafe_code)]
 
+mod accumulator;
 pub mod component;
 pub mod dram;
 pub mod element;

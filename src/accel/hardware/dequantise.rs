@@ -87,7 +87,7 @@ fn parts(element: &Element, formats: &Formats, zero_bits: u32, group: u64) -> [V
         0 => 16,
         group => u64::BITS - (group - 1).leading_zeros(),
     };
-    let sum_bits = element.activation_bits + carries;
+    let sum_bits = element.activation_bits.saturating_add(carries);
     let with_zero = |part: Part, zero: Part| {
         if zero_bits > 0 {
             alloc::vec![part, zero]
@@ -169,7 +169,7 @@ impl Dequantisation {
             return 0.0;
         }
         let groups = k.div_ceil(self.group_in(k));
-        f64::from(self.scale_bits + self.zero_bits) * groups as f64 / k as f64
+        (f64::from(self.scale_bits) + f64::from(self.zero_bits)) * groups as f64 / k as f64
     }
 
     /// How often what is done, if this many weights enter the array.

@@ -206,7 +206,7 @@ mod tests {
             activation_bits = 1
             ";
         let hardware = Hardware::from_toml(text).unwrap();
-        assert_eq!(hardware.element.inventory().len(), 3);
+        assert_eq!(hardware.element.inventory().unwrap().len(), 3);
         assert_eq!(hardware.dram.read_pj_per_bit, 3.92);
         assert_eq!(Hardware::from_toml(&hardware.to_toml()), Ok(hardware));
     }

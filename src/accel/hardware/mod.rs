@@ -202,9 +202,11 @@ impl Hardware {
     }
 
     /// Where every figure behind an estimate of this accelerator comes from.
-    #[must_use]
-    pub fn origins(&self) -> Vec<Origin> {
-        let parts = self.element.inventory().into_iter().map(|counted| counted.part);
+    ///
+    /// # Errors
+    /// [`Error::Value`]: the element is not well-formed.
+    pub fn origins(&self) -> Result<Vec<Origin>> {
+        let parts = self.element.inventory()?.into_iter().map(|counted| counted.part);
         let parts = parts.chain(self.dequantisation.parts(&self.element, &self.formats));
         let mut used: Vec<&str> = parts.flat_map(|part| part.entries().iter().copied()).collect();
         used.push("leakage of logic");
@@ -219,6 +221,6 @@ impl Hardware {
             provenance: Provenance::Assumed,
             source: "A parameter of the accelerator.",
         });
-        origins
+        Ok(origins)
     }
 }
