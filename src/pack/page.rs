@@ -15,7 +15,7 @@
 //! | 44 | rounding: nearest, clip search | 0, 1 |
 //! | 45 | zero points in a panel: none, nibble, byte, word, float | 0 to 4 |
 //! | 46–47 | lanes of a vector | u16 |
-//! | 48–55 | the caller's [source](PackFile::source) | u64 |
+//! | 48–55 | the caller's [source](crate::pack::file::PackFile::source) | u64 |
 //! | 56–63 | bytes of all panels | u64 |
 //! | 64–67 | CRC-32 of all panels | u32 |
 //! | 68 | book: none, plain, microscaling | 0, 1, 2 |
