@@ -79,7 +79,7 @@ impl Kernel {
 }
 
 /// The rows of one tier and rule: for every width, tiles given as (slices, rows, slices × rows). Widths that are one
-/// binary digit come first; the others take a digit's unpacking more than once and have fewer tiles, as have books.
+/// binary digit come first; the others take a digit's unpacking more than once and have fewer tiles. Books come last.
 macro_rules! rows {
     ($simd:ty, $rule:ident, [$($tile:tt),*], [$($sum_tile:tt),*]) => {
         (
@@ -95,7 +95,7 @@ macro_rules! rows {
                 rows!(@width $simd, $rule, 6, 16, 3, $($sum_tile)*),
                 rows!(@width $simd, $rule, 7, 32, 7, $($sum_tile)*),
             ],
-            rows!(@width $simd, $rule<true>, 4, 8, 1, $($sum_tile)*),
+            rows!(@width $simd, $rule<true>, 4, 8, 1, $($tile)*),
         )
     };
     (@width $simd:ty, $rule:ty, $b:literal, $u:literal, $p:literal, $($tile:tt)*) => {
@@ -129,8 +129,8 @@ macro_rules! table_rows {
     ($simd:ty, $($tile:tt),*) => { rows!(@width $simd, Table, 1, 256, 1, $($tile)*) };
 }
 
-/// What [`rows`] makes: `W` tiles for each width of one digit, `D` for each of the others and for books.
-type Rows<const W: usize, const D: usize> = ([[Kernel; W]; 4], [[Kernel; D]; 4], [Kernel; D]);
+/// What [`rows`] makes: `W` tiles for each width of one digit and for books, `D` for each of the others.
+type Rows<const W: usize, const D: usize> = ([[Kernel; W]; 4], [[Kernel; D]; 4], [Kernel; W]);
 
 /// Rows of a tier with 32 registers.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -198,7 +198,7 @@ impl Nearest {
         nearest.codes[..codes.len()].copy_from_slice(&codes);
         for (i, pair) in codes.windows(2).enumerate() {
             nearest.borders[i] = (f32::from(level(pair[0])) + f32::from(level(pair[1]))) / 2.0;
-            nearest.down[i] = book.microscaling && pair[0] % 2 == 0;
+            nearest.down[i] = book.microscaling && pair[0].is_multiple_of(2);
         }
         nearest
     }
@@ -250,7 +250,11 @@ mod tests {
                         "{book:?}: {x} is {found}, nearer is {v}"
                     );
                     if distance(found) == distance(v) && found != v {
-                        let wins = if book.microscaling { code % 2 == 0 } else { found > v };
+                        let wins = if book.microscaling {
+                            code.is_multiple_of(2)
+                        } else {
+                            found > v
+                        };
                         assert!(wins, "{book:?}: {x} is {found} (code {code}), not {v} (code {other})");
                     }
                 }

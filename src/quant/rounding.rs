@@ -17,8 +17,8 @@
 //! whose mean is rounded as it is. A group of zeros has scale 0 and all codes at the zero point.
 //!
 //! [`Rounding::ClipSearch`] tries these grids, the first of which is that of [`Rounding::Nearest`], with the range
-//! shrunk to 100 %, 98 % … 10 %; symmetric grids without a book also with scales `±p·amax/2^(b−1)`, signed so that the weight of the
-//! largest magnitude lies on the side of code 0, which reaches one step further. The grid with the least
+//! shrunk to 100 %, 98 % … 10 %; symmetric grids without a book also with scales `±p·amax/2^(b−1)`, signed so that the
+//! weight of the largest magnitude lies on the side of code 0, which reaches one step further. The grid with the least
 //! `Σ (s·(q − z) − w)²` in f64 is taken, the first of equals. One symmetric bit has nothing to search.
 #![forbid(unsafe_code)]
 

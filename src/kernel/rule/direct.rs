@@ -34,8 +34,9 @@
 //!
 //! # Why it is exact
 //!
-//! A code, or what it stands for, is at most 255, a slice at least −128 and at most 127, a group at most 65536 long: `|Σ q·a| ≤ 255·128·65536 <
-//! 2^31`. A quad's own sum, `2^(q·bits)` times too large, is under the same bound: `(2^bits − 1)·2^(q·bits) ≤ 255`.
+//! A code, or what it stands for, is at most 255, a slice at least −128 and at most 127, a group at most 65536 long:
+//! `|Σ q·a| ≤ 255·128·65536 < 2^31`. A quad's own sum, `2^(q·bits)` times too large, is under the same bound:
+//! `(2^bits − 1)·2^(q·bits) ≤ 255`.
 //! What accumulators start from may make them wrap on the way; as arithmetic modulo 2^32 is a ring, `D − z·B` is right
 //! in the end where it fits an i32, that is for `2^bits·128·group < 2^31`. Longer groups are folded from sums without
 //! zero points.

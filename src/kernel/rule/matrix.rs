@@ -1,5 +1,5 @@
-//! The matrix rule: codes are unpacked to bytes, or looked up in a book, as in the [direct rule](super::direct), and the tier multiplies eight
-//! of two columns with eight of two lhs rows at once.
+//! The matrix rule: codes are unpacked to bytes, or looked up in a book, as in the [direct rule](super::direct), and the
+//! tier multiplies eight of two columns with eight of two lhs rows at once.
 //!
 //! # One step
 //!

@@ -34,12 +34,11 @@ impl<S: Simd> Reading<S> {
     /// For a rule that takes `origin` off what codes stand for: entries are `v + z` without an origin, v with one.
     #[inline(always)]
     pub(super) fn new(simd: S, ahead: usize, book: Option<&CodeBook>, origin: i32) -> Self {
-        let mut entries = [0; ENTRIES];
-        let mut largest = 0;
+        let (mut entries, mut largest) = ([0; ENTRIES], 0);
         if let Some(book) = book {
             let taken = if origin == 0 { 0 } else { book.zero() };
-            for q in 0..ENTRIES {
-                entries[q] = book.carried(q as u8).wrapping_sub(taken);
+            for (q, entry) in entries.iter_mut().enumerate() {
+                *entry = book.carried(q as u8).wrapping_sub(taken);
             }
             largest = book.max_carried();
         }
