@@ -46,7 +46,7 @@ fn onto(rows: &[Row], subtitle: String, svg: &mut String) -> Result<(), Box<dyn 
         .margin(12)
         .x_label_area_size(46)
         .y_label_area_size(if bar < READABLE { 20 } else { 230 })
-        .build_cartesian_2d(0.0..1.05 * most, f64::from(count)..0.0)?;
+        .build_cartesian_2d(0.0..1.12 * most, f64::from(count)..0.0)?;
     let mut mesh = chart.configure_mesh();
     axes(&mut mesh);
     mesh.disable_y_mesh()
