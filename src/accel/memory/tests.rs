@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::tiling::{ORDERS, Problem, fetches};
-use super::*;
-use crate::accel::array::Dataflow;
+use super::{Memory, Moved, Widths};
+use crate::accel::array::{Array, Dataflow, Extents};
+use alloc::format;
 use proptest::prelude::*;
 
 const WIDTHS: Widths = Widths {

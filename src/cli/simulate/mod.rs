@@ -103,7 +103,9 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
         file.write(|out| out.write_all(&text))?;
     }
     if let Some(file) = svg {
-        let name = device.as_ref().map_or(String::new(), |device| format!("{}: ", device.name));
+        let name = device
+            .as_ref()
+            .map_or(String::new(), |device| format!("{}: ", device.name));
         let drawing = plot::draw(&rows, name + &describe(&config))?;
         file.write(|out| out.write_all(drawing.as_bytes()))?;
     }
