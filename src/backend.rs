@@ -13,6 +13,7 @@ use crate::quant::rest::Rest;
 use crate::quant::scheme::Scheme;
 use alloc::{boxed::Box, format, string::String};
 use core::any::Any;
+use core::ops::AddAssign;
 
 pub use crate::quant::sums::{GroupSums, WeightShape};
 
@@ -29,6 +30,9 @@ pub struct Capabilities {
     pub a16: bool,
     /// Whether it takes mode `exact`.
     pub exact: bool,
+    /// Whether it takes mode `native`: its own floating-point arithmetic, within a bound of the exact product instead of
+    /// equal to [`reference`](crate::reference), as it is in every other mode.
+    pub native: bool,
     /// Whether [`Backend::group_sums`] works.
     pub group_sums: bool,
     /// Whether [`Backend::accumulate`] works.
@@ -44,8 +48,27 @@ impl Capabilities {
         match mode {
             Mode::A16 => self.a16,
             Mode::Exact => self.exact,
+            Mode::Native => self.native,
             _ => self.a8,
         }
+    }
+
+    /// The names of the modes that are taken, as a list for people.
+    #[must_use]
+    pub fn mode_names(&self) -> String {
+        let mut names = String::new();
+        for (taken, more) in [
+            (self.a8, "a8, a8row, a8given, a8static"),
+            (self.a16, "a16"),
+            (self.exact, "exact"),
+            (self.native, "native"),
+        ] {
+            if taken {
+                names.push_str(if names.is_empty() { "" } else { ", " });
+                names.push_str(more);
+            }
+        }
+        names
     }
 
     /// Checks a mode.
@@ -56,18 +79,7 @@ impl Capabilities {
         if self.takes(mode) {
             return Ok(());
         }
-        let mut expected = String::new();
-        for (taken, names) in [
-            (self.a8, "a8, a8row, a8given, a8static"),
-            (self.a16, "a16"),
-            (self.exact, "exact"),
-        ] {
-            if taken {
-                expected.push_str(if expected.is_empty() { "" } else { ", " });
-                expected.push_str(names);
-            }
-        }
-        Err(Error::unsupported("mode", expected, mode.name()))
+        Err(Error::unsupported("mode", self.mode_names(), mode.name()))
     }
 
     /// Checks the width of weight codes, and whether a book is taken.
@@ -102,12 +114,29 @@ pub struct Counters {
     pub shifts: u64,
     /// Additions of such operands into an accumulator.
     pub adds: u64,
-    /// Multiplications by a weight scale after a group's dot product: M·N·G.
+    /// Multiplications by a weight scale after a group's dot product: M·N·G; 0 where weights are dequantised before it.
     pub scale_multiplications: u64,
     /// Zero-point corrections `z·B`: M·N·G, or 0 without zero points to correct.
     pub zero_point_terms: u64,
     /// Group sums B of activations that were formed: M·G when each is formed once and shared by all columns.
     pub activation_sums: u64,
+    /// Weights that were widened or dequantised on their way into the array: N·K for each pass over them.
+    pub weight_conversions: u64,
+    /// Dot products (of a group, or of a row where groups are not kept apart) in which an f16 left its range.
+    pub overflows: u64,
+}
+
+impl AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        self.macs += other.macs;
+        self.shifts += other.shifts;
+        self.adds += other.adds;
+        self.scale_multiplications += other.scale_multiplications;
+        self.zero_point_terms += other.zero_point_terms;
+        self.activation_sums += other.activation_sums;
+        self.weight_conversions += other.weight_conversions;
+        self.overflows += other.overflows;
+    }
 }
 
 /// What a product did.
@@ -122,7 +151,8 @@ pub struct Report {
 /// Something that multiplies: `Y[M,N] = X[M,K] · W[N,K]ᵀ`.
 ///
 /// All implementors return the same bits for the same mode; what a mode means is defined in
-/// [`reference`](crate::reference).
+/// [`reference`](crate::reference). The one exception is [`Mode::Native`], in which a device computes in its own
+/// floating-point arithmetic.
 pub trait Backend: Send + Sync + 'static {
     /// Weights in this backend's own form.
     type Prepared: Send + Sync + 'static;

@@ -3,8 +3,8 @@
 //!
 //! **The promise: the same bits everywhere.** Every group's dot product is formed in exact integers, rounded once, and
 //! folded in one fixed order. The result therefore does not depend on the instruction set, the number of threads, the
-//! batch a row is in, or the blocking; and the emulated accelerators behind the same trait return it too. What the bits
-//! are is defined by short scalar loops in [`mod@reference`] and [`quant::activation`].
+//! batch a row is in, or the blocking; and the emulated accelerators behind the same trait return it too, except where
+//! hardware rounds on the way and a mode of its own says so. What the bits are is defined by short scalar loops in [`mod@reference`] and [`quant::activation`].
 //!
 //! ```
 //! use mixgemm::{Host, Mat, MatRef, Mode, QuantMatrix, Scheme};
@@ -28,7 +28,8 @@
 //! * [`Host`]: the backend for this CPU. [`Plan`] with a [`Workspace`] is the loop of a runtime: nothing is allocated,
 //!   and [`Par`] says who works: [`Threads`], or a [`Pool`] of the runtime's own. [`Plan::run_all`] does several
 //!   products on one input at once.
-//! * [`MixPe`]: the shift-and-add accelerator of arXiv 2411.16158, emulated bit for bit.
+//! * [`MixPe`]: the shift-and-add accelerator of arXiv 2411.16158, emulated bit for bit; the other accelerators are in
+//!   [`accel::catalogue`]. Those that round compute in [`Mode::Native`], within a [bound](accel::bound).
 //! * [`Split`]: around any backend, 8-bit activations with one scale that keep their outliers; see [`outlier`].
 //! * [`Backend`] and its object-safe twin [`AnyBackend`]: the one trait over all of them.
 //!

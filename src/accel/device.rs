@@ -13,9 +13,11 @@
 //! A row with non-finite inputs does not enter the element. Its outputs follow from signs alone, and it is not counted.
 #![forbid(unsafe_code)]
 
+use crate::accel::blocks::{gather, in_blocks};
 use crate::accel::element::ProcessingElement;
+use crate::accel::fast::Fast;
 use crate::accel::weights::DeviceWeights;
-use crate::backend::{Backend, Capabilities, Counters, GroupSums, Report};
+use crate::backend::{AnyBackend, Backend, Capabilities, Counters, GroupSums, Report};
 use crate::base::error::Result;
 use crate::base::float::{canonical, check_environment, fma};
 use crate::base::view::MatMut;
@@ -23,14 +25,9 @@ use crate::epilogue::{Epilogue, Output};
 use crate::quant::activation::{IntegerRow, integer_row};
 use crate::quant::input::{Activations, Mode};
 use crate::quant::matrix::QuantMatrix;
-use alloc::{vec, vec::Vec};
+use crate::quant::scheme::{Scheme, ZeroPoint};
+use alloc::{boxed::Box, vec, vec::Vec};
 use core::ops::Range;
-
-#[cfg(feature = "rayon")]
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
-
-/// Rows that share the weights of one column while they are expanded. No result depends on it.
-const BLOCK: usize = 8;
 
 /// An emulated accelerator: a name and a processing element.
 ///
@@ -90,8 +87,8 @@ impl<E: ProcessingElement> Device<E> {
     fn check(&self, w: &DeviceWeights, x: &Activations<'_>, mode: Mode) -> Result<()> {
         check_environment()?;
         // Weights that another device prepared may be wider than this element.
-        self.capabilities().check_scheme(&w.shape.scheme)?;
-        self.capabilities().check_mode(mode)?;
+        Backend::capabilities(self).check_scheme(&w.shape.scheme)?;
+        Backend::capabilities(self).check_mode(mode)?;
         x.check(mode, w.shape.k, &w.shape.scheme)
     }
 
@@ -130,6 +127,8 @@ impl<E: ProcessingElement> Device<E> {
             .enumerate()
             .filter(|(_, row)| row.integers.non_finite.is_empty())
             .collect();
+        let offset = self.element.offset(&shape.scheme);
+        let corrected = has_zero_terms(&self.element, &shape.scheme);
         let mut weights = Vec::with_capacity(shape.group);
         let mut activations = vec![0; finite.len()];
         for group in 0..shape.groups {
@@ -137,15 +136,19 @@ impl<E: ProcessingElement> Device<E> {
             let k = start..(start + shape.group).min(shape.k);
             for (b, (_, x)) in activations.iter_mut().zip(&finite) {
                 *b = self.element.sum(&x.operands[k.clone()]);
-                counters.activation_sums += 1;
+                counters.activation_sums += u64::from(corrected);
             }
             for column in 0..shape.n {
-                let zero = w.group(column, group).zero_int;
+                let zero = w.group(column, group).zero_int - i64::from(offset);
                 weights.clear();
-                weights.extend(w.codes(column, k.clone()).iter().map(|&q| self.element.weight(q)));
+                weights.extend(
+                    w.codes(column, k.clone())
+                        .iter()
+                        .map(|&q| self.element.weight(q, offset)),
+                );
                 for (&(row, x), &b) in finite.iter().zip(&activations) {
                     let d = self.element.dot(&weights, &x.operands[k.clone()]);
-                    counters.zero_point_terms += 1;
+                    counters.zero_point_terms += u64::from(corrected);
                     emit(GroupResult {
                         row,
                         group,
@@ -166,6 +169,13 @@ impl<E: ProcessingElement> Device<E> {
             counters.shifts += finite.len() as u64 * count * work.shifts;
             counters.adds += finite.len() as u64 * count * work.adds;
         }
+    }
+
+    /// The same device with values of another backend, such as the host: its results are equal, its counters are formed
+    /// without walking, and its reports name the kernel that computed. See [`Fast`].
+    #[must_use]
+    pub fn with_values_from(self, values: Box<dyn AnyBackend>) -> Box<dyn AnyBackend> {
+        Box::new(Fast::new(self, values))
     }
 
     /// Continues the fold of a block of rows; `y` is `[rows, N]`.
@@ -195,43 +205,26 @@ impl<E: ProcessingElement> Device<E> {
         }
     }
 
-    fn report(&self, counters: Counters) -> Report {
+    /// One call is one pass over the weights.
+    fn report(&self, w: &DeviceWeights, m: usize, counters: Counters) -> Report {
+        let widened = m > 0 && self.element.widens(&w.shape.scheme);
         Report {
             kernel: self.element.name(),
-            counters,
+            counters: Counters {
+                weight_conversions: if widened {
+                    w.shape.n as u64 * w.shape.k as u64
+                } else {
+                    0
+                },
+                ..counters
+            },
         }
     }
 }
 
-/// What a block of rows came to.
-type Block<T> = Result<(Range<usize>, Vec<T>, Counters)>;
-
-/// Runs `f` over all blocks of `m` rows, in the current rayon pool where there is one; results in ascending order.
-fn in_blocks<T: Send>(m: usize, f: impl Fn(Range<usize>) -> Block<T> + Sync + Send) -> Vec<Block<T>> {
-    let block = |i: usize| f(i * BLOCK..((i + 1) * BLOCK).min(m));
-    let blocks = 0..m.div_ceil(BLOCK);
-    #[cfg(feature = "rayon")]
-    return blocks.into_par_iter().map(block).collect();
-    #[cfg(not(feature = "rayon"))]
-    return blocks.map(block).collect();
-}
-
-/// Hands every row of every block to `take`, in ascending order, and adds up the counters. `width` values a row.
-fn gather<T>(blocks: Vec<Block<T>>, width: usize, mut take: impl FnMut(usize, &[T])) -> Result<Counters> {
-    let mut total = Counters::default();
-    for block in blocks {
-        let (rows, values, counters) = block?;
-        for (i, m) in rows.enumerate() {
-            take(m, &values[i * width..][..width]);
-        }
-        total.macs += counters.macs;
-        total.shifts += counters.shifts;
-        total.adds += counters.adds;
-        total.scale_multiplications += counters.scale_multiplications;
-        total.zero_point_terms += counters.zero_point_terms;
-        total.activation_sums += counters.activation_sums;
-    }
-    Ok(total)
+/// Whether any zero point is left to correct after the element has taken off its offset.
+pub(super) fn has_zero_terms(element: &impl ProcessingElement, scheme: &Scheme) -> bool {
+    scheme.zero != ZeroPoint::Symmetric || element.offset(scheme) == 0
 }
 
 impl<E: ProcessingElement> Backend for Device<E> {
@@ -249,6 +242,7 @@ impl<E: ProcessingElement> Backend for Device<E> {
             a8: self.element.takes(Mode::A8),
             a16: self.element.takes(Mode::A16),
             exact: self.element.takes(Mode::Exact),
+            native: false,
             group_sums: true,
             accumulate: true,
             emulated: true,
@@ -256,7 +250,7 @@ impl<E: ProcessingElement> Backend for Device<E> {
     }
 
     fn prepare(&self, weights: &QuantMatrix) -> Result<DeviceWeights> {
-        self.capabilities().check_scheme(weights.scheme())?;
+        Backend::capabilities(self).check_scheme(weights.scheme())?;
         Ok(DeviceWeights::new(weights))
     }
 
@@ -281,7 +275,7 @@ impl<E: ProcessingElement> Backend for Device<E> {
             }
             Ok((rows, sums, counters))
         });
-        Ok(self.report(gather(blocks, n, |m, sums| y.store(m, 0, sums))?))
+        Ok(self.report(w, m, gather(blocks, n, |m, sums| y.store(m, 0, sums))?))
     }
 
     /// See [`Backend::accumulate`]; NaN results are canonical.
@@ -299,7 +293,8 @@ impl<E: ProcessingElement> Backend for Device<E> {
             sums.iter_mut().for_each(|y| *y = canonical(*y));
             Ok((rows, sums, counters))
         });
-        Ok(self.report(gather(blocks, n, |m, sums| y.row_mut(m).copy_from_slice(sums))?))
+        let counters = gather(blocks, n, |m, sums| y.row_mut(m).copy_from_slice(sums))?;
+        Ok(self.report(w, m, counters))
     }
 
     fn group_sums(&self, w: &DeviceWeights, x: Activations<'_>, mode: Mode, mut sums: GroupSums<'_>) -> Result<Report> {
@@ -320,7 +315,7 @@ impl<E: ProcessingElement> Backend for Device<E> {
                 sums.set(m * width + i, sum);
             }
         })?;
-        Ok(self.report(counters))
+        Ok(self.report(w, m, counters))
     }
 }
 
@@ -347,6 +342,7 @@ mod tests {
             scale_multiplications: 4,
             zero_point_terms: 4,
             activation_sums: 2,
+            ..Counters::default()
         };
         assert_eq!(report.unwrap().counters, expected);
     }

@@ -4,6 +4,7 @@
 use crate::cli::refusal::refusal;
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
+use mixgemm::accel::catalogue;
 use mixgemm::{Activation, CodeBook, Group, Isa, ScaleType, Scheme};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::num::NonZeroUsize;
@@ -141,6 +142,14 @@ pub(crate) fn isa_names() -> PossibleValuesParser {
     PossibleValuesParser::new(std::iter::once("auto").chain(Isa::ALL.map(Isa::name)))
 }
 
+/// The backend that is this CPU; all others are emulated.
+pub(crate) const HOST: &str = "host";
+
+/// `host` or what names accelerators of the catalogue.
+pub(crate) fn backend_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(std::iter::once(HOST).chain(catalogue::names()))
+}
+
 /// A mode as it is spelled; `a8static` takes its scale from the input scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ModeName {
@@ -159,15 +168,8 @@ pub(crate) enum ModeName {
     A16,
     /// f16 input without rounding
     Exact,
-}
-
-/// Who multiplies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum BackendName {
-    /// This CPU
-    Host,
-    /// The emulated MixPE accelerator (a8*: W4A8 element, exact: W4A16 element)
-    Mixpe,
+    /// f16 input in an emulated device's own floating point
+    Native,
 }
 
 /// Whose threads work.

@@ -1,10 +1,10 @@
 //! A backend with weights prepared for it, as a command line asks for one.
 #![forbid(unsafe_code)]
 
+use crate::cli::refusal::{option, refusal};
+use mixgemm::accel::catalogue;
 use mixgemm::kernel::Kernel;
-use mixgemm::{
-    Activations, AnyBackend, Counters, Epilogue, Error, Gemm, Host, Isa, MatMut, MixPe, Mode, Par, Plan, Prepared,
-};
+use mixgemm::{Activations, AnyBackend, Counters, Epilogue, Error, Gemm, Host, Isa, MatMut, Mode, Par, Plan, Prepared};
 use mixgemm::{Product, QuantMatrix, Report, Result, Workspace};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -45,9 +45,8 @@ impl Device {
         }
     }
 
-    /// The MixPE device whose element takes the mode: W4A16 for f16 input, W4A8 for the others.
-    pub(crate) fn mixpe(w: &QuantMatrix, mode: Mode) -> Result<Self> {
-        let backend = mixpe(mode)?;
+    /// An emulated device.
+    pub(crate) fn emulated(w: &QuantMatrix, backend: Box<dyn AnyBackend>) -> Result<Self> {
         let prepared = backend.prepare(w)?;
         Ok(Self {
             name: backend.name(),
@@ -124,16 +123,21 @@ impl Planned<'_> {
     }
 }
 
-/// The MixPE whose element takes the mode.
-pub(crate) fn mixpe(mode: Mode) -> Result<Box<dyn AnyBackend>> {
-    match mode {
-        Mode::A16 => {
-            let expected = "a8, a8row, a8given, a8static or exact with --backend mixpe";
-            Err(Error::unsupported("mode", expected, mode.name()))
-        }
-        Mode::Exact => Ok(Box::new(MixPe::w4a16())),
-        _ => Ok(Box::new(MixPe::w4a8())),
-    }
+/// The accelerator of this name that takes the mode, with values of its own or those of this host.
+pub(crate) fn emulated(name: &str, mode: Mode, fast: Option<Host>) -> anyhow::Result<Box<dyn AnyBackend>> {
+    let accelerator = catalogue::find(name, mode).map_err(|error| match error {
+        Error::Unsupported {
+            argument: "mode",
+            expected,
+            found,
+        } => refusal("--mode", format_args!("{expected} with --backend {name}"), found),
+        error => option(error),
+    })?;
+    let Some(host) = fast else {
+        return Ok(accelerator.device());
+    };
+    let device = accelerator.with_values_from(Box::new(host));
+    device.ok_or_else(|| refusal("--fast", "a backend with exact sums", accelerator.name()))
 }
 
 /// Counted operations and their names.
@@ -145,5 +149,7 @@ pub(crate) fn named(counters: &Counters) -> BTreeMap<&'static str, u64> {
         ("scale_multiplications", counters.scale_multiplications),
         ("zero_point_terms", counters.zero_point_terms),
         ("activation_sums", counters.activation_sums),
+        ("weight_conversions", counters.weight_conversions),
+        ("overflows", counters.overflows),
     ])
 }

@@ -196,6 +196,7 @@ impl Backend for Host {
             a8: true,
             a16: true,
             exact: true,
+            native: false,
             group_sums: true,
             accumulate: true,
             emulated: false,

@@ -83,6 +83,10 @@ pub fn select(isa: Isa, layout: PanelLayout, mode: Mode) -> Result<Selection> {
     if !isa.supported() {
         return Err(Error::unsupported("isa", "a tier of this CPU", isa.name()));
     }
+    if mode == Mode::Native {
+        let expected = "a8, a8row, a8given, a8static, a16, exact";
+        return Err(Error::unsupported("mode", expected, mode.name()));
+    }
     chosen(isa, layout, mode).ok_or_else(|| {
         let weights = if layout.book { "weights of a book" } else { "weights" };
         let found = format!("{}-bit {weights} packed for {} lanes", layout.bits, layout.lanes);

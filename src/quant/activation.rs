@@ -190,6 +190,7 @@ pub fn integer_row(row: Row<'_>, mode: Mode, group: usize) -> Result<IntegerRow>
             }
             out.factors.fill(pow2(-24));
         }
+        Mode::Native => return Err(Error::unsupported("mode", "a mode that makes integers", mode.name())),
         Mode::A8Given => return Err(Error::unsupported("x", "i8 input in mode a8given", "float input")),
     }
     Ok(out)

@@ -8,7 +8,7 @@ use crate::quant::scheme::Scheme;
 use alloc::format;
 use half::{bf16, f16};
 
-/// How activations become integers. See [`activation`](crate::quant::activation) for the definitions.
+/// How activations enter a product: as integers in all modes but [`Mode::Native`]. See [`activation`](crate::quant::activation) for the definitions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mode {
     /// 8 bits, scale per (row, group). The fast mode.
@@ -28,6 +28,9 @@ pub enum Mode {
     A16,
     /// f16 input without rounding: every group's dot product is rounded once.
     Exact,
+    /// f16 input in a device's own floating-point arithmetic. Results are not defined by
+    /// [`reference`](crate::reference) but lie within a bound that the device states; the host does not take it.
+    Native,
 }
 
 impl Mode {
@@ -41,6 +44,7 @@ impl Mode {
             Self::A8Static { .. } => "a8static",
             Self::A16 => "a16",
             Self::Exact => "exact",
+            Self::Native => "native",
         }
     }
 
@@ -222,6 +226,8 @@ impl<'a> Activations<'a> {
                     return Err(Error::unsupported("group", expected, format!("{bound}")));
                 }
             }
+            (Mode::Native, Self::F16(_)) => {}
+            (Mode::Native, _) => return Err(Error::unsupported("x", "f16 input in mode native", self.element())),
             (Mode::Exact, _) => return Err(Error::unsupported("x", "f16 input in mode exact", self.element())),
             (Mode::A8Static { scale, .. }, _) if !(scale.is_finite() && scale > 0.0) => {
                 return Err(Error::value(

@@ -1,13 +1,13 @@
 //! Loops over everything that must give the same bits.
 #![forbid(unsafe_code)]
 
-use crate::accel::catalogue::mixpe::MixPe;
+use crate::accel::catalogue::{ACCELERATORS, Accelerator};
 use crate::backend::AnyBackend;
 use crate::base::parallel::{Par, Pool};
 use crate::host::Host;
 use crate::kernel::{Kernel, catalogue};
 use crate::simd::cpu::Isa;
-use alloc::{format, string::String, sync::Arc};
+use alloc::{boxed::Box, format, string::String, sync::Arc};
 use core::num::NonZeroUsize;
 
 /// A pool that runs its tasks one after the other on the calling thread, the last task first: what depends on the order
@@ -40,9 +40,10 @@ pub fn for_each_kernel(mut f: impl FnMut(&'static Kernel)) -> usize {
     catalogue::kernels().filter(|k| k.supported()).map(&mut f).count()
 }
 
-/// Calls `f` with every backend and a label: the host on every tier under test, alone, with two threads of the current
-/// rayon pool and with a pool of three, and both devices of MixPE. What one of them does not take is in its
-/// [capabilities](AnyBackend::capabilities).
+/// Calls `f` with every backend that returns the bits of the reference, and a label: the host on every tier under test,
+/// alone, with two threads of the current rayon pool and with a pool of three, and the accelerators of the
+/// [catalogue](crate::accel::catalogue) that do not round, each with values of its own and of the host. What one of them
+/// does not take is in its [capabilities](AnyBackend::capabilities).
 pub fn for_each_backend(mut f: impl FnMut(&str, &dyn AnyBackend)) {
     let three = NonZeroUsize::MIN.saturating_add(2);
     for isa in Isa::ALL.into_iter().filter(|&isa| tested(isa)) {
@@ -57,6 +58,19 @@ pub fn for_each_backend(mut f: impl FnMut(&str, &dyn AnyBackend)) {
             f(&label, &Host::new().isa(isa).expect("a supported tier").par(par));
         }
     }
-    f("mixpe w4a8", &MixPe::w4a8());
-    f("mixpe w4a16", &MixPe::w4a16());
+    for accelerator in &ACCELERATORS {
+        if let Some(fast) = accelerator.with_values_from(Box::new(Host::new())) {
+            f(accelerator.name(), accelerator.device().as_ref());
+            f(&format!("{} fast", accelerator.name()), fast.as_ref());
+        }
+    }
+}
+
+/// Calls `f` with every accelerator of the catalogue that takes [`Mode::Native`](crate::Mode::Native).
+pub fn for_each_native_device(mut f: impl FnMut(&str, &dyn AnyBackend)) {
+    for device in ACCELERATORS.iter().map(Accelerator::device) {
+        if device.capabilities().native {
+            f(device.name(), device.as_ref());
+        }
+    }
 }

@@ -28,7 +28,7 @@ mod kernel_case;
 mod shapes;
 
 pub use draw::Draw;
-pub use each::{Backwards, for_each_backend, for_each_kernel};
+pub use each::{Backwards, for_each_backend, for_each_kernel, for_each_native_device};
 pub use fixture::{Inputs, STATIC, exact_slices, weights, weights_with_zeros};
 pub use kernel_case::{KernelCase, pack_tile, tile_spec};
 pub use shapes::{BOOKS, Problem, book_schemes, hurtful_shapes, scheme_of, schemes};

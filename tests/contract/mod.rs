@@ -85,6 +85,7 @@ pub(crate) fn activations(x: &[f32], mode: Mode, group: usize) -> Option<Row> {
         }
         Mode::Exact => row.a = x.iter().map(|&x| exact(f64::from(x))).collect(),
         Mode::A8Given => unreachable!("has integers of its own"),
+        Mode::Native => unreachable!("is not defined"),
     }
     Some(row)
 }

@@ -3,19 +3,37 @@
 //! After Zhang et al., MixPE: Quantization and Hardware Co-design for Efficient LLM Inference (arXiv 2411.16158):
 //! group dot products by shift and add, dequantisation after the group (equation 5). The zero-point term and the scales
 //! are outside the array, where the paper puts them.
+//!
+//! The paper does not say how wide the sums of its W4A16 element are, nor where they round. [`MixPe::w4a16`] does not round
+//! at all; the devices with a [`ShiftAddHalf`] element are the cheaper readings, each under its own name.
 #![forbid(unsafe_code)]
 
 use crate::accel::device::Device;
+use crate::accel::element::half::{Accumulator, HalfFloat};
 use crate::accel::element::shift_add::{ShiftAddF16, ShiftAddI8};
+use crate::accel::element::shift_add_half::{Adds, ShiftAddHalf};
+use crate::accel::float_device::FloatDevice;
 use crate::accel::weights::DeviceWeights;
-use crate::backend::{Backend, Capabilities, GroupSums, Report};
+use crate::backend::{AnyBackend, Backend, Capabilities, GroupSums, Report};
 use crate::base::error::Result;
 use crate::base::view::MatMut;
 use crate::epilogue::{Epilogue, Output};
 use crate::quant::input::{Activations, Mode};
 use crate::quant::matrix::QuantMatrix;
+use alloc::boxed::Box;
 
-/// The emulated MixPE, with one of its two processing elements. Its results are those of
+const FUSED: ShiftAddHalf = ShiftAddHalf {
+    adds: Adds::Fused,
+    accumulator: Accumulator::F32,
+    half: HalfFloat::IEEE,
+};
+const NAIVE: ShiftAddHalf = ShiftAddHalf {
+    adds: Adds::TermByTerm,
+    accumulator: Accumulator::F16,
+    half: HalfFloat::IEEE,
+};
+
+/// The emulated MixPE, with one of its two exact processing elements. Its results are those of
 /// [`reference`](crate::reference), bit for bit.
 ///
 /// ```
@@ -47,6 +65,16 @@ enum Variant {
     W4A16(Device<ShiftAddF16>),
 }
 
+/// Evaluates an expression with the device of either variant.
+macro_rules! with_device {
+    ($mixpe:expr, $device:ident => $call:expr) => {
+        match &$mixpe.0 {
+            Variant::W4A8($device) => $call,
+            Variant::W4A16($device) => $call,
+        }
+    };
+}
+
 impl MixPe {
     /// UINT4 weights and int8 activations in 32-bit accumulators: the modes `a8`, `a8row`, `a8given` and `a8static`.
     #[must_use]
@@ -59,16 +87,51 @@ impl MixPe {
     pub const fn w4a16() -> Self {
         Self(Variant::W4A16(Device::new("mixpe-w4a16", ShiftAddF16)))
     }
-}
 
-/// Evaluates an expression with the device of either variant.
-macro_rules! with_device {
-    ($mixpe:expr, $device:ident => $call:expr) => {
-        match &$mixpe.0 {
-            Variant::W4A8($device) => $call,
-            Variant::W4A16($device) => $call,
-        }
-    };
+    /// Products rounded to f16 once, sums in f32: the mode `native`, as all that follow.
+    #[must_use]
+    pub const fn w4a16_fused() -> FloatDevice<ShiftAddHalf> {
+        FloatDevice::new("mixpe-w4a16-fused", FUSED)
+    }
+
+    /// Products rounded to f16 once, and sums in f16 too.
+    #[must_use]
+    pub const fn w4a16_fused_f16() -> FloatDevice<ShiftAddHalf> {
+        let accumulator = Accumulator::F16;
+        FloatDevice::new("mixpe-w4a16-fused-f16", ShiftAddHalf { accumulator, ..FUSED })
+    }
+
+    /// Gated terms and products added one by one in f16, in ascending order.
+    #[must_use]
+    pub const fn w4a16_naive() -> FloatDevice<ShiftAddHalf> {
+        FloatDevice::new("mixpe-w4a16-naive", NAIVE)
+    }
+
+    /// As [`MixPe::w4a16_naive`], with subnormal operands and results flushed to zero.
+    #[must_use]
+    pub const fn w4a16_flush() -> FloatDevice<ShiftAddHalf> {
+        let half = HalfFloat {
+            flush: true,
+            saturate: false,
+        };
+        FloatDevice::new("mixpe-w4a16-flush", ShiftAddHalf { half, ..NAIVE })
+    }
+
+    /// As [`MixPe::w4a16_naive`], with results beyond f16's range replaced by its largest number.
+    #[must_use]
+    pub const fn w4a16_saturate() -> FloatDevice<ShiftAddHalf> {
+        let half = HalfFloat {
+            flush: false,
+            saturate: true,
+        };
+        FloatDevice::new("mixpe-w4a16-saturate", ShiftAddHalf { half, ..NAIVE })
+    }
+
+    /// The same device with values of another backend; see [`Fast`](crate::accel::fast::Fast).
+    #[must_use]
+    pub fn with_values_from(self, values: Box<dyn AnyBackend>) -> Box<dyn AnyBackend> {
+        with_device!(self, device => device.with_values_from(values))
+    }
 }
 
 impl Backend for MixPe {

@@ -58,7 +58,7 @@ impl ShiftAddI8 {
     /// `code·x` for the low four bits of the code.
     #[must_use]
     pub fn product(self, code: u8, x: i8) -> i32 {
-        self.dot(&[self.weight(code)], &[Self::shifted(x)]) as i32
+        self.dot(&[self.weight(code, 0)], &[Self::shifted(x)]) as i32
     }
 
     /// `x << i` for every gate.
@@ -94,7 +94,7 @@ impl ProcessingElement for ShiftAddI8 {
 
     /// All ones for an open gate, all zeros for a closed one.
     #[inline(always)]
-    fn weight(&self, code: u8) -> Self::Weight {
+    fn weight(&self, code: u8, _: u8) -> Self::Weight {
         from_fn(|i| -i16::from(is_open(code, i)))
     }
 
@@ -214,7 +214,7 @@ impl ShiftAddF16 {
     /// `code·x` for the low four bits of the code, in units of 2^-24; 0 for infinities and NaN.
     #[must_use]
     pub fn product_fixed(self, code: u8, x: f16) -> i64 {
-        self.dot(&[self.weight(code)], &[Self::shifted(x)])
+        self.dot(&[self.weight(code, 0)], &[Self::shifted(x)])
     }
 }
 
@@ -246,7 +246,7 @@ impl ProcessingElement for ShiftAddF16 {
 
     /// All ones for an open gate, all zeros for a closed one.
     #[inline(always)]
-    fn weight(&self, code: u8) -> Self::Weight {
+    fn weight(&self, code: u8, _: u8) -> Self::Weight {
         from_fn(|i| -i64::from(is_open(code, i)))
     }
 

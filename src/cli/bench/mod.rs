@@ -12,7 +12,7 @@ mod rounds;
 mod tests;
 mod workload;
 
-use crate::cli::arguments::{self, BackendName, FormatName, ModeName, PoolName};
+use crate::cli::arguments::{self, FormatName, HOST, ModeName, PoolName};
 use crate::cli::destination::Destination;
 use crate::cli::device;
 use crate::cli::machine::{self, Machine};
@@ -23,7 +23,7 @@ use crate::cli::table;
 use anyhow::{Context, Result};
 use mixgemm::base::buffer::AlignedBuf;
 use mixgemm::simd::roof::DramRoof;
-use mixgemm::{Group, Host, Isa, Mat, Scheme};
+use mixgemm::{Group, Host, Isa, Mat, Mode, Scheme};
 use model::{Layer, Model};
 use pattern::Patterns;
 use report::Findings;
@@ -82,9 +82,9 @@ pub(crate) struct Args {
     /// Instruction-set tier of the host and of the peaks
     #[arg(long, default_value = "auto", value_parser = arguments::isa_names())]
     isa: String,
-    /// Who multiplies
-    #[arg(long, value_enum, default_value = "host")]
-    backend: BackendName,
+    /// Who multiplies: this CPU, or an emulated accelerator, by its name or the beginning of it
+    #[arg(long, default_value = HOST, value_parser = arguments::backend_names())]
+    backend: String,
     /// Rounds [default: 6, or 1 on an emulated backend]
     #[arg(long, value_name = "R", value_parser = arguments::count)]
     rounds: Option<NonZeroUsize>,
@@ -121,7 +121,7 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
     let patterns = args.patterns(isa, &cases)?;
     let (svg, csv) = args.files()?;
     let cache = usize::try_from(machine.last_level_cache.unwrap_or(0)).unwrap_or(0);
-    let emulated = args.backend == BackendName::Mixpe;
+    let emulated = args.backend != HOST;
     let rounds = args.rounds.map_or(if emulated { 1 } else { 6 }, NonZeroUsize::get);
 
     let progress = Progress::new(cases.len() * (rounds + 1));
@@ -183,8 +183,8 @@ impl Args {
         let Ok(isa) = self.isa.parse() else {
             return machine::best_isa();
         };
-        if self.backend == BackendName::Mixpe {
-            return Err(refusal("--isa", "auto with --backend mixpe", &self.isa));
+        if self.backend != HOST {
+            return Err(refusal("--isa", "auto with an emulated --backend", &self.isa));
         }
         Host::new().isa(isa).map_err(option)?;
         Ok(isa)
@@ -201,8 +201,12 @@ impl Args {
     /// The kernels to prefer, all of which could be used.
     fn patterns(&self, isa: Isa, cases: &[Case]) -> Result<Patterns> {
         let patterns = Patterns::new(&self.kernel);
-        if self.backend == BackendName::Mixpe && !self.kernel.is_empty() {
-            return Err(refusal("--kernel", "--backend host", "--backend mixpe"));
+        if self.backend != HOST && !self.kernel.is_empty() {
+            return Err(refusal(
+                "--kernel",
+                "--backend host",
+                format_args!("--backend {}", self.backend),
+            ));
         }
         patterns.check(isa, cases)?;
         Ok(patterns)
@@ -210,8 +214,8 @@ impl Args {
 
     /// Where to draw and where to write rows.
     fn files(&self) -> Result<(Option<Destination>, Option<Destination>)> {
-        if self.backend == BackendName::Mixpe && self.svg.is_some() {
-            let found = "--backend mixpe, whose times are those of the emulation";
+        if self.backend != HOST && self.svg.is_some() {
+            let found = format!("--backend {}, whose times are those of the emulation", self.backend);
             return Err(refusal("--svg", "--backend host", found));
         }
         let file = |option, path: &Option<PathBuf>| {
@@ -234,9 +238,9 @@ impl Args {
         self.check_memory(layers, machine.memory.unwrap_or(SOME_MEMORY) as f64 / 2.0)?;
         let mut cases = Vec::new();
         for (layer, &Layer { n, k, ref parts, .. }) in layers.iter().enumerate() {
-            let ways: &[Way] = match (parts.is_empty(), self.backend) {
+            let ways: &[Way] = match (parts.is_empty(), self.backend.as_str()) {
                 (true, _) => &[Way::Alone],
-                (_, BackendName::Host) => &[Way::InTurn, Way::Together],
+                (_, HOST) => &[Way::InTurn, Way::Together],
                 _ => &[],
             };
             for &bits in &self.bits {
@@ -250,9 +254,12 @@ impl Args {
                 for &m in &self.m {
                     for &mode in &self.mode {
                         let mode = workload::mode(mode);
+                        if mode == Mode::Native {
+                            return Err(refusal("--mode", "a mode whose results can be checked", mode.name()));
+                        }
                         Input::new(0, k, mode).view().check(mode, k, &scheme).map_err(option)?;
-                        if self.backend == BackendName::Mixpe {
-                            let backend = device::mixpe(mode).map_err(option)?;
+                        if self.backend != HOST {
+                            let backend = device::emulated(&self.backend, mode, None)?;
                             backend.capabilities().check_scheme(&scheme).map_err(option)?;
                         }
                         let each = |&threads| ways.iter().map(move |&way| (threads, way));
@@ -313,7 +320,7 @@ impl Args {
         (isa, beyond_cache): (Isa, usize),
         progress: &Progress,
     ) -> Result<(Vec<Row>, Vec<Copies>)> {
-        let emulated = self.backend == BackendName::Mixpe;
+        let emulated = self.backend != HOST;
         let key = |c: &Case| (c.n, c.k, c.scheme, emulated.then(|| c.mode.name()));
         let decodes: Vec<_> = cases.iter().filter(|c| is_decode(c.m)).map(key).collect();
         let (mut keys, mut copies, mut rows) = (Vec::new(), Vec::new(), Vec::new());
@@ -335,10 +342,8 @@ impl Args {
                     Some(found) => found,
                     None => {
                         let bytes = if decodes.contains(&own) { beyond_cache } else { 0 };
-                        let isa = (!emulated).then_some(isa);
-                        copies.push(
-                            Copies::new(part, isa, (most_at_once(layers, part), bytes), progress).map_err(option)?,
-                        );
+                        let least = most_at_once(layers, part);
+                        copies.push(Copies::new(part, (&self.backend, isa), (least, bytes), progress)?);
                         keys.push(own);
                         copies.len() - 1
                     }

@@ -3,10 +3,12 @@
 
 use super::pattern::Patterns;
 use super::rounds::Case;
-use crate::cli::arguments::ModeName;
-use crate::cli::device::{Device, Planned};
+use crate::cli::arguments::{HOST, ModeName};
+use crate::cli::device::{self, Device, Planned};
 use crate::cli::progress::Progress;
+use crate::cli::refusal::option;
 use crate::cli::table;
+use anyhow::Result;
 use mixgemm::{Activations, Epilogue, Floats, Group, Isa, Mat, Mode, Par, QuantMatrix, Scheme};
 use mixgemm::{ZeroPoint, Zeros, f16, reference};
 use rayon::prelude::*;
@@ -28,6 +30,7 @@ pub(super) fn mode(name: ModeName) -> Mode {
         },
         ModeName::A16 => Mode::A16,
         ModeName::Exact => Mode::Exact,
+        ModeName::Native => Mode::Native,
     }
 }
 
@@ -143,22 +146,22 @@ const MOST: usize = 1 << 12;
 
 impl Copies {
     /// At least so many copies, and as many as together exceed `bytes`: for a tier of the host, or one for the emulated
-    /// device of the mode.
+    /// device of this name.
     pub(super) fn new(
         case: &Case,
-        isa: Option<Isa>,
+        (backend, isa): (&str, Isa),
         (least, bytes): (usize, usize),
         progress: &Progress,
-    ) -> mixgemm::Result<Self> {
+    ) -> Result<Self> {
         let Case { n, k, scheme, .. } = *case;
         let seed = 1000 * u64::from(scheme.bits) + 1;
         let copy = |which: usize| {
-            let w = weights(n, k, scheme, seed + which as u64)?;
-            let device = match isa {
-                Some(isa) => Device::host(&w, Some(isa))?,
-                None => Device::mixpe(&w, case.mode)?,
+            let w = weights(n, k, scheme, seed + which as u64).map_err(option)?;
+            let device = match backend {
+                HOST => Device::host(&w, Some(isa)),
+                name => Device::emulated(&w, device::emulated(name, case.mode, None)?),
             };
-            mixgemm::Result::Ok((device, w.source_bytes()))
+            anyhow::Ok((device.map_err(option)?, w.source_bytes()))
         };
         let (first, source_bytes) = copy(0)?;
         // Emulated time says nothing about memory, so one copy is enough.
@@ -172,7 +175,7 @@ impl Copies {
             progress.step(format!("{count} copies of {n}x{k}, {}", table::scheme(&scheme)));
             copy(which).map(|(device, _)| device)
         });
-        let others: Vec<Device> = others.collect::<mixgemm::Result<_>>()?;
+        let others: Vec<Device> = others.collect::<Result<_>>()?;
         Ok(Self {
             all: std::iter::once(first).chain(others).collect(),
             last: 0,

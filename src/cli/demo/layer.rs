@@ -80,11 +80,19 @@ impl Inputs {
     }
 
     /// All modes, with what they need to be told.
-    pub(super) fn modes(&self) -> [Mode; 6] {
+    pub(super) fn modes(&self) -> [Mode; 7] {
         let fixed = Mode::A8Static {
             scale: self.calibrated,
             saturate: false,
         };
-        [Mode::A8, Mode::A8Row, Mode::A8Given, fixed, Mode::A16, Mode::Exact]
+        [
+            Mode::A8,
+            Mode::A8Row,
+            Mode::A8Given,
+            fixed,
+            Mode::A16,
+            Mode::Exact,
+            Mode::Native,
+        ]
     }
 }

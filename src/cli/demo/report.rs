@@ -8,12 +8,13 @@ use std::io::Write;
 
 pub(super) const INTRODUCTION: &str = "\
 mixgemm demo: the feed-forward matrices of a real transformer layer (all-MiniLM-L6-v2, layer 4) are quantised and
-multiplied with the f16 inputs they really saw, Y = X * W^T, on this CPU and on an emulated MixPE accelerator.";
+multiplied with the f16 inputs they really saw, Y = X * W^T, on this CPU and on emulated accelerators.";
 
 pub(super) const LEGEND: &str = "
 How to read it
   mode      how inputs enter: 8 bits with a scale per row and group (a8), per row (a8row), fixed (a8static) or
-            handed over as int8 (a8given: the integers of a8row); 16 bits (a16, the default); unrounded f16 (exact)
+            handed over as int8 (a8given: the integers of a8row); 16 bits (a16, the default); unrounded f16 (exact); f16 in an accelerator's own
+            floating point (native)
   thr       threads
   GOPS      10^9 operations a second, 2 per multiply-add; the time of an emulated device says nothing
   of peak   share of this tier's integer peak on as many threads, sampled beside each of the row's own timings
@@ -23,7 +24,8 @@ How to read it
             weights and inputs. kernel: against the f64 product of the quantised weights, so it shows the error of
             inputs and arithmetic alone
   worst     largest absolute error against the product of the original weights
-  =ref      whether every output bit equals the scalar reference that defines the arithmetic
+  =ref      whether every output bit equals the scalar reference that defines the arithmetic; own: the accelerator's
+            own roundings, which it does not define
 
 Next
   mixgemm matmul --help                                  your own tensors
@@ -65,7 +67,12 @@ pub(super) fn print(out: &mut impl Write, title: &str, rows: &[Row]) -> Result<(
             table::decibels(row.sqnr_total_db),
             table::decibels(row.sqnr_kernel_db),
             format!("{:.2}", row.worst_error_total),
-            if row.bits_equal_reference { "yes" } else { "NO" }.to_string(),
+            match row.bits_equal_reference {
+                Some(true) => "yes",
+                Some(false) => "NO",
+                None => "own",
+            }
+            .to_string(),
         ]);
     }
     writeln!(out, "\n{title}\n{}", table.trim_fmt())?;

@@ -131,6 +131,7 @@ fn mode(name: ModeName) -> Mode {
         },
         ModeName::A16 => Mode::A16,
         ModeName::Exact => Mode::Exact,
+        ModeName::Native => Mode::Native,
     }
 }
 

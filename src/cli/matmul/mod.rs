@@ -5,7 +5,7 @@ mod pack_cache;
 mod prepared;
 mod report;
 
-use crate::cli::arguments::{self, ActivationName, BackendName, FormatName, ModeName, ScaleName, TensorPath, spelled};
+use crate::cli::arguments::{self, ActivationName, FormatName, HOST, ModeName, ScaleName, TensorPath, spelled};
 use crate::cli::destination::Destination;
 use crate::cli::device::{self, named};
 use crate::cli::machine::{self, Machine};
@@ -19,7 +19,7 @@ use crate::cli::truth;
 use anyhow::Result;
 use clap::builder::ArgPredicate;
 use mixgemm::quant::figures::product_f64;
-use mixgemm::{Activation, Epilogue, Figures, Group, InputScale, Isa, Mat, Mode, Scheme, Workspace};
+use mixgemm::{Activation, Epilogue, Figures, Group, Host, InputScale, Isa, Mat, Mode, Scheme, Workspace};
 use pack_cache::Place;
 use prepared::Prepared;
 use report::Row;
@@ -33,7 +33,7 @@ use std::time::Duration;
 /// Outputs and sides of one product stay below this: 4 GiB of f32.
 const MOST_OUTPUTS: usize = 1 << 30;
 
-/// Time for the repeats of a host product.
+/// Time for the repeats of a product that this CPU computes.
 const BUDGET: Duration = Duration::from_millis(100);
 
 /// Quantise and multiply your own tensors
@@ -43,7 +43,9 @@ const BUDGET: Duration = Duration::from_millis(100);
                   and writes `output` [M,N] as f32. Tensors are f32, f16, bf16 or i8.",
     after_help = "Modes: a8 and a8row are fast, a16 is the accurate default, exact takes f16 input and rounds every \
                   group's dot product once, a8given takes i8 input with --input-scale, a8static quantises with one \
-                  --input-scale. With --backend mixpe, a8* run on the W4A8 element and exact on the W4A16 element.\n\n\
+                  --input-scale; native takes f16 input in the floating point of an emulated accelerator.\n\n\
+                  With --backend mixpe, a8* run on the W4A8 element, exact on the W4A16 element, and native on the one \
+                  that rounds every product to f16; its other readings have names of their own.\n\n\
                   With --save-quantized the output file also has `codes` U8 [N,K], `scales` and `zeros` F32 [N,G], \
                   and every weight is scale * (code - zero). With --format there are 16 `levels` I8 in place of \
                   `zeros`, and every weight is scale * levels[code].\n\n\
@@ -104,9 +106,12 @@ pub(crate) struct Args {
     /// Activation function after the bias
     #[arg(long, value_enum, default_value = "none")]
     activation: ActivationName,
-    /// Who multiplies
-    #[arg(long, value_enum, default_value = "host")]
-    backend: BackendName,
+    /// Who multiplies: this CPU, or an emulated accelerator, by its name or the beginning of it
+    #[arg(long, default_value = HOST, value_parser = arguments::backend_names())]
+    backend: String,
+    /// Let this CPU compute the values of an emulated accelerator whose bits are the same
+    #[arg(long)]
+    fast: bool,
     /// Instruction-set tier of the host; the bits are the same on all
     #[arg(long, default_value = "auto", value_parser = arguments::isa_names())]
     isa: String,
@@ -144,14 +149,20 @@ impl Args {
     /// What can be refused before a file is opened.
     fn check(&self) -> Result<()> {
         let mode = spelled(self.mode);
-        if self.backend == BackendName::Mixpe {
-            device::mixpe(self.mode(InputScale::Tensor(1.0))).map_err(option)?;
+        if self.backend != HOST {
+            let fast = self.fast.then(Host::new);
+            device::emulated(&self.backend, self.mode(InputScale::Tensor(1.0)), fast)?;
             if self.isa != "auto" {
-                return Err(refusal("--isa", "auto with --backend mixpe", &self.isa));
+                return Err(refusal("--isa", "auto with an emulated --backend", &self.isa));
             }
             if self.pack_cache.is_some() {
-                return Err(refusal("--pack-cache", "--backend host", "--backend mixpe"));
+                let found = format!("--backend {}", self.backend);
+                return Err(refusal("--pack-cache", "--backend host", found));
             }
+        } else if self.mode == ModeName::Native {
+            return Err(refusal("--mode", "another with --backend host", mode));
+        } else if self.fast {
+            return Err(refusal("--fast", "an emulated --backend", HOST));
         }
         match (self.mode, &self.input_scale) {
             (ModeName::A8Given | ModeName::A8Static, None) => Err(refusal(
@@ -200,6 +211,7 @@ impl Args {
             },
             ModeName::A16 => Mode::A16,
             ModeName::Exact => Mode::Exact,
+            ModeName::Native => Mode::Native,
         }
     }
 }
@@ -274,7 +286,11 @@ fn multiply(args: &Args, places: &Places, threads: NonZeroUsize) -> Result<Row> 
     let device = &prepared.device;
     progress.step("multiplying");
     let mut y = Mat::zeros(m, n);
-    let budget = if device.emulated { Duration::ZERO } else { BUDGET };
+    let budget = if device.emulated && !args.fast {
+        Duration::ZERO
+    } else {
+        BUDGET
+    };
     let mut workspace = Workspace::new();
     let mut report = None;
     let seconds = measure::slice(budget, || {

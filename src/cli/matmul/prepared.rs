@@ -3,7 +3,7 @@
 
 use super::pack_cache::{Kept, Outcome};
 use super::{Args, Places};
-use crate::cli::arguments::BackendName;
+use crate::cli::arguments::HOST;
 use crate::cli::device::{self, Device};
 use crate::cli::machine;
 use crate::cli::progress::Progress;
@@ -44,11 +44,13 @@ impl Prepared {
                 error => option(error),
             })
         };
-        if args.backend == BackendName::Mixpe {
+        if args.backend != HOST {
             let w = quantized()?;
             progress.step("preparing");
+            let fast = args.fast.then(|| Host::new().par(device::rayon(threads)));
+            let backend = device::emulated(&args.backend, mode, fast)?;
             return Ok(Self {
-                device: Device::mixpe(&w, mode).map_err(option)?,
+                device: Device::emulated(&w, backend).map_err(option)?,
                 quantized: Some(w),
                 cache: None,
             });
