@@ -333,8 +333,8 @@ mod tests {
         let w = QuantMatrix::from_parts(Scheme::int(4), 2, 3, vec![3; 6], scales, Zeros::Symmetric).unwrap();
         let x = Mat::from_fn(3, 3, |m, k| if (m, k) == (1, 1) { f32::NAN } else { 1.0 });
         let device = Device::new("test", ShiftAddI8);
-        let (prepared, mut y) = (device.prepare(&w).unwrap(), Mat::zeros(3, 2));
-        let report = device.accumulate(&prepared, x.view().into(), Mode::A8, y.view_mut());
+        let (prepared, mut y) = (Backend::prepare(&device, &w).unwrap(), Mat::zeros(3, 2));
+        let report = Backend::accumulate(&device, &prepared, x.view().into(), Mode::A8, y.view_mut());
         let expected = Counters {
             macs: 12,
             shifts: 24,

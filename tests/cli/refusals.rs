@@ -79,6 +79,15 @@ fn every_bad_input_gives_one_line_and_no_file() {
         (format!("{wx} {s} --mode a9 {y}"), "--mode", "a9"),
         (format!("{wx} {s} --isa mmx {y}"), "--isa", "mmx"),
         (format!("{wx} {s} --backend gpu {y}"), "--backend", "gpu"),
+        (format!("{wx} {s} --mode native {y}"), "--mode", "native"),
+        (format!("{wx} {s} --mode exact --backend fp16 {y}"), "--mode", "exact"),
+        (format!("{wx} {s} --mode native --backend tpu {y}"), "--mode", "native"),
+        (format!("{wx} {s} --mode a8 --fast {y}"), "--fast", "host"),
+        (
+            format!("{wx} {s} --mode native --backend fp16 --fast {y}"),
+            "--fast",
+            "fp16",
+        ),
         (format!("{wx} {s} --threads 0 {y}"), "--threads", "0"),
         (
             format!("{wx} --bits 8 --group 32 --mode a8 --backend mixpe {y}"),
@@ -253,6 +262,8 @@ fn benchmarks_refuse_before_they_allocate() {
         ("--threads 4096", "--threads", "4096"),
         ("--rounds 0", "--rounds", "0"),
         ("--backend mixpe --mode a16", "--mode", "a16"),
+        ("--backend mixpe --mode native", "--mode", "native"),
+        ("--mode native", "--mode", "native"),
         ("--backend mixpe --mode a8 --bits 8", "--bits", "8"),
         ("--backend mixpe --mode a8 --isa scalar", "--isa", "scalar"),
         (

@@ -93,7 +93,10 @@ fn the_output_has_the_bits_of_the_reference() {
                     .map(|isa| format!("--isa {isa}")),
             );
             if scheme.bits <= 4 && scheme.book.is_none() && mode != Mode::A16 {
-                where_to.push("--backend mixpe".into());
+                where_to.extend(["--backend mixpe".into(), "--backend mixpe --fast".into()]);
+            }
+            if scheme.book.is_none() && matches!(mode, Mode::A8 | Mode::A8Row) {
+                where_to.push("--backend tpu".into());
             }
             for place in where_to {
                 b.matmul(&format!("{FILES} {options} --mode {name} {place} --force"));
@@ -269,14 +272,77 @@ fn json_is_json_and_carries_the_figures() {
 }
 
 #[test]
+fn every_accelerator_of_the_catalogue_is_a_backend() {
+    let b = Bench::new();
+    for accelerator in &mixgemm::accel::catalogue::ACCELERATORS {
+        let (name, capabilities) = (accelerator.name(), accelerator.device().capabilities());
+        let mode = match (capabilities.native, capabilities.exact) {
+            (true, _) => "native",
+            (_, true) => "exact",
+            _ => "a8",
+        };
+        let matmul = format!("{FILES} --bits 4 --group 32 --asym --mode {mode} --backend {name} --force");
+        let row = |options: &str| {
+            let out = b.run(&format!("matmul {matmul} --json {options}"));
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+            let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+            let row = json["rows"][0].clone();
+            assert_eq!(
+                (row["backend"].as_str(), row["mode"].as_str()),
+                (Some(name), Some(mode))
+            );
+            assert_eq!(
+                (&row["emulated"], &row["counters"]["overflows"]),
+                (&true.into(), &0.into())
+            );
+            assert!(row["sqnr_db"].as_f64() > Some(15.0), "{row}");
+            (row, fs::read(b.path("y.safetensors")).unwrap())
+        };
+        let (own, values) = row("");
+        let before = matches!(name.split('-').next(), Some("fp16" | "dequant" | "tpu"));
+        assert_eq!(
+            own["counters"]["weight_conversions"].as_u64(),
+            Some(if before { 9 * 70 } else { 0 }),
+            "{name}"
+        );
+        if capabilities.native {
+            b.refused(&format!("matmul {matmul} --fast"), "--fast", name);
+            continue;
+        }
+        let (fast, of_host) = row("--fast");
+        assert!(values == of_host && own["counters"] == fast["counters"], "{name}");
+        assert_ne!(own["kernel"], fast["kernel"], "{name}");
+    }
+}
+
+#[test]
 fn demo_finds_the_same_bits_everywhere() {
     let b = Bench::new();
     let out = b.run("demo --json --rows 3");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     let rows = json["rows"].as_array().unwrap();
-    assert!(rows.iter().all(|row| row["bits_equal_reference"] == true));
-    for backend in ["host", "mixpe-w4a8", "mixpe-w4a16"] {
+    for row in rows {
+        let expected = if row["mode"] == "native" {
+            serde_json::Value::Null
+        } else {
+            true.into()
+        };
+        assert_eq!(row["bits_equal_reference"], expected, "{row}");
+        assert!(
+            row["mode"] != "native" || row["sqnr_kernel_db"].as_f64() > Some(40.0),
+            "{row}"
+        );
+    }
+    for backend in [
+        "host",
+        "mixpe-w4a8",
+        "mixpe-w4a16",
+        "mixpe-w4a16-fused",
+        "tpu-int8",
+        "fp16",
+        "dequant-w4a16",
+    ] {
         assert!(rows.iter().any(|row| row["backend"] == backend), "{backend}");
     }
     assert!(
