@@ -116,7 +116,7 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
             "widths_bits": device.is_none().then(|| args.widths()),
             "device": device,
             "area_mm2": device.as_ref().map(|device| device.area().map(|area| area.total_um2() * 1e-6)).transpose()?,
-            "origins": device.as_ref().map(Hardware::origins),
+            "origins": device.as_ref().map(Hardware::origins).transpose()?,
             "compat": args.compat.map(spelled),
             "rows": rows,
             "totals": totals,

@@ -310,7 +310,7 @@ pub(super) fn print_energy(device: &Hardware, totals: &Totals, out: &mut impl Wr
         part(totals.energy_dequantisation_pj),
     )?;
     writeln!(out, "\n  what the figures rest on")?;
-    for origin in device.origins() {
+    for origin in device.origins()? {
         writeln!(
             out,
             "  {} ({}): {}",
