@@ -9,7 +9,8 @@
 //! * two: `T = f32(D_0 + 256·D_1)`
 //! * three: with `m = D_0 + 256·D_1`, `T = fma(f32(D_2 + (m >> 16)), 65536, f32(m & 65535))`. Both conversions are exact:
 //!   `|D_2 + (m >> 16)| < 2^31/257 + 2^15 < 2^24`.
-//! * four: `hi = D_2 + 256·D_3 + (m >> 16)`, rounded once from `hi·65536 + (m & 65535)`.
+//! * four: with `m = D_1 + 256·D_2` and `low = D_0 + 256·(m & 65535)`,
+//!   `T = fma(f32(D_3 + (m >> 16) + (low >> 24)), 2^24, f32(low & (2^24 − 1)))`, exact in its parts for the same reason.
 //!
 //! Longer groups are folded from stored sums, by [`wide`](crate::kernel::wide) or by the caller; five slices and more
 //! always.
@@ -218,21 +219,28 @@ fn nothing<S: Simd, const R: usize>(simd: S) -> Tile<S, R> {
 
 /// `T` of one row and vector.
 #[inline(always)]
-fn total<S: Simd, const SL: usize, const R: usize>(simd: S, acc: &Tile<S, R>, m: usize, v: usize) -> S::F {
-    let d = m * SL;
+fn total<S: Simd, const SL: usize, const R: usize>(simd: S, acc: &Tile<S, R>, row: usize, v: usize) -> S::F {
+    let d = row * SL;
     if SL == 1 {
         return simd.to_f32(acc[d][v]);
     }
-    let low = simd.add(acc[d][v], simd.shl8(acc[d + 1][v]));
+    // The two lowest slices, the two above the lowest of four.
+    let first = d + if SL == 4 { 1 } else { 0 };
+    let m = simd.add(acc[first][v], simd.shl8(acc[first + 1][v]));
     match SL {
-        2 => simd.to_f32(low),
+        2 => simd.to_f32(m),
         3 => {
-            let hi = simd.to_f32(simd.add(acc[d + 2][v], simd.high16(low)));
-            simd.fma(hi, simd.splat_f32(65_536.0), simd.to_f32(simd.low16(low)))
+            let hi = simd.to_f32(simd.add(acc[d + 2][v], simd.high16(m)));
+            simd.fma(hi, simd.splat_f32(65_536.0), simd.to_f32(simd.low16(m)))
         }
         4 => {
-            let high = simd.add(acc[d + 2][v], simd.shl8(acc[d + 3][v]));
-            simd.wide_to_f32(simd.add(high, simd.high16(low)), simd.low16(low))
+            let low = simd.add(acc[d][v], simd.shl8(simd.low16(m)));
+            let hi = simd.add(simd.add(acc[d + 3][v], simd.high16(m)), simd.sar(low, 24));
+            simd.fma(
+                simd.to_f32(hi),
+                simd.splat_f32(16_777_216.0),
+                simd.to_f32(simd.low24(low)),
+            )
         }
         _ => unreachable!("more than four slices are folded from stored sums"),
     }

@@ -16,7 +16,7 @@ use crate::base::error::Result;
 use crate::base::float::{Element, pow2};
 use crate::quant::activation::{
     A8STATIC_LIMIT, INFINITE, a8_quantize, a8_scale, a8static_value, a16_quantize, a16_scale, abs_max_bits,
-    check_a8static, f16_fixed,
+    check_a8static, f16_common_shift, f16_fixed, f16_multiples,
 };
 use crate::quant::input::{Activations, Mode, Row};
 use crate::simd::isa::{Body, Simd, Work, prefetch_all};
@@ -317,10 +317,10 @@ impl LhsTile {
                 take_non_finite(&mut self.row, r, &mut self.non_finite);
             }
             for (g, x) in x.chunks(spec.group).enumerate() {
-                let or = x.iter().fold(0, |or, &x| or | f16_fixed(x).unsigned_abs());
-                let shift = if or == 0 { 0 } else { or.trailing_zeros() };
+                let shift = f16_common_shift(x);
+                let greatest = f16::from_bits(x.iter().fold(0, |max, x| max.max(x.to_bits() & 0x7FFF)));
                 self.shifts[r * groups + g] = shift as u8;
-                let slices = slices(or >> shift);
+                let slices = slices(f16_fixed(greatest) as u64 >> shift);
                 self.groups[g].slices = self.groups[g].slices.max(slices);
             }
         }
@@ -333,16 +333,20 @@ impl LhsTile {
             }
             let finite = self.non_finite.get(special).is_none_or(|n| n.row != r);
             for (g, x) in x.chunks(spec.group).enumerate() {
-                let shift = i32::from(self.shifts[r * groups + g]);
-                let unit = pow2(shift - 24);
-                let fixed = x.iter().map(|&x| if finite { f16_fixed(x) >> shift } else { 0 });
+                let shift = u32::from(self.shifts[r * groups + g]);
+                let unit = pow2(shift as i32 - 24);
                 if self.groups[g].slices <= 4 {
-                    self.integers.clear();
-                    self.integers.extend(fixed.map(|a| a as i32));
+                    fit(&mut self.integers, x.len());
+                    if finite {
+                        f16_multiples(x, shift, &mut self.integers);
+                    } else {
+                        self.integers.fill(0);
+                    }
                     self.finish_integers(spec, g, r, x.len(), unit, unit);
                 } else {
                     self.wide.clear();
-                    self.wide.extend(fixed);
+                    self.wide
+                        .extend(x.iter().map(|&x| if finite { f16_fixed(x) >> shift } else { 0 }));
                     self.finish_wide(spec, g, r, x.len(), unit);
                 }
             }

@@ -100,6 +100,33 @@ pub fn f16_fixed(x: f16) -> i64 {
     if bits & 0x8000 == 0 { magnitude } else { -magnitude }
 }
 
+/// The largest shift with which every `f16_fixed(x) >> shift` keeps all its bits; 0 for zeros.
+#[inline(always)]
+#[must_use]
+pub fn f16_common_shift(x: &[f16]) -> u32 {
+    // Most groups have a bit among the low 32, where integers are half as long.
+    let low = x.iter().fold(0, |or, &x| or | f16_fixed(x) as u32);
+    if low != 0 {
+        return low.trailing_zeros();
+    }
+    let all = x.iter().fold(0, |or, &x| or | f16_fixed(x));
+    if all == 0 { 0 } else { all.trailing_zeros() }
+}
+
+/// `a = f16_fixed(x) >> shift` for finite x whose low `shift` bits there are zeros, where `|a| < 2^31`.
+#[inline(always)]
+pub fn f16_multiples(x: &[f16], shift: u32, a: &mut [i32]) {
+    for (x, a) in x.iter().zip(a) {
+        let bits = u32::from(x.to_bits());
+        let exponent = (bits >> 10) & 31;
+        let significand = ((bits & 0x3FF) | u32::from(exponent != 0) << 10) as i32;
+        let place = exponent.max(1) - 1;
+        // A zero, whose place is 0, may be shifted by more than there are bits.
+        let magnitude = significand << place.saturating_sub(shift) >> shift.saturating_sub(place).min(31);
+        *a = if bits & 0x8000 == 0 { magnitude } else { -magnitude };
+    }
+}
+
 /// A row as integers: what every backend must compute with, whatever its own representation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IntegerRow {
@@ -235,6 +262,29 @@ mod tests {
             if x.is_finite() {
                 assert_eq!(f16_fixed(x) as f64 * 2f64.powi(-24), x.to_f64(), "{bits:#06x}");
             }
+        }
+    }
+
+    #[test]
+    fn multiples_are_the_fixed_point_without_the_zeros_below_it() {
+        let finite = (0..=u16::MAX).map(f16::from_bits).filter(|x| x.is_finite());
+        for x in finite {
+            let fixed = f16_fixed(x);
+            let most = f16_common_shift(&[f16::ZERO, x]);
+            assert!(fixed == 0 && most == 0 || (fixed >> most) & 1 == 1, "{x}");
+            for shift in (0..=most).filter(|shift| (fixed >> shift).abs() < 1 << 31) {
+                let mut a = [0];
+                f16_multiples(&[x], shift, &mut a);
+                assert_eq!(i64::from(a[0]), fixed >> shift, "{x} by {shift}");
+            }
+            let mut a = [1; 2];
+            f16_multiples(&[x, f16::ZERO], most, &mut a);
+            assert_eq!(a, [(fixed >> most) as i32, 0], "{x} and 0 by {most}");
+            let pair = [x, f16::from_bits(0x7BFF)];
+            assert_eq!(
+                f16_common_shift(&pair),
+                most.min(29) * u32::from(fixed != 0) + 29 * u32::from(fixed == 0)
+            );
         }
     }
 

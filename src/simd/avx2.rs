@@ -179,6 +179,11 @@ macro_rules! ymm_tier {
             }
 
             #[inline(always)]
+            fn low24(self, a: Self::I) -> Self::I {
+                intrinsic!(_mm256_and_si256(a, _mm256_set1_epi32(0xFF_FFFF)))
+            }
+
+            #[inline(always)]
             fn load_i32(self, from: &Self::Ints) -> Self::I {
                 intrinsic!(_mm256_loadu_si256(from.as_ptr().cast()))
             }
@@ -247,19 +252,6 @@ macro_rules! ymm_tier {
             #[inline(always)]
             fn to_f32(self, a: Self::I) -> Self::F {
                 intrinsic!(_mm256_cvtepi32_ps(a))
-            }
-
-            /// Exact in f64 (`|hi·65536 + lo| < 2^47`), then one rounding.
-            #[inline(always)]
-            fn wide_to_f32(self, hi: Self::I, lo: Self::I) -> Self::F {
-                intrinsic!({
-                    let unit = _mm256_set1_pd(65_536.0);
-                    let (hi0, lo0) = (_mm256_castsi256_si128(hi), _mm256_castsi256_si128(lo));
-                    let (hi1, lo1) = (_mm256_extracti128_si256::<1>(hi), _mm256_extracti128_si256::<1>(lo));
-                    let low = _mm256_fmadd_pd(_mm256_cvtepi32_pd(hi0), unit, _mm256_cvtepi32_pd(lo0));
-                    let high = _mm256_fmadd_pd(_mm256_cvtepi32_pd(hi1), unit, _mm256_cvtepi32_pd(lo1));
-                    _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low))
-                })
             }
 
             /// Horner's rule in f64, exact until the one rounding.

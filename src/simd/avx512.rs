@@ -182,6 +182,11 @@ macro_rules! zmm_tier {
             }
 
             #[inline(always)]
+            fn low24(self, a: Self::I) -> Self::I {
+                intrinsic!(_mm512_and_si512(a, _mm512_set1_epi32(0xFF_FFFF)))
+            }
+
+            #[inline(always)]
             fn load_i32(self, from: &Self::Ints) -> Self::I {
                 intrinsic!(_mm512_loadu_si512(from.as_ptr().cast()))
             }
@@ -250,19 +255,6 @@ macro_rules! zmm_tier {
             #[inline(always)]
             fn to_f32(self, a: Self::I) -> Self::F {
                 intrinsic!(_mm512_cvtepi32_ps(a))
-            }
-
-            /// Exact in f64 (`|hi·65536 + lo| < 2^47`), then one rounding.
-            #[inline(always)]
-            fn wide_to_f32(self, hi: Self::I, lo: Self::I) -> Self::F {
-                intrinsic!({
-                    let unit = _mm512_set1_pd(65_536.0);
-                    let (hi0, lo0) = (_mm512_castsi512_si256(hi), _mm512_castsi512_si256(lo));
-                    let (hi1, lo1) = (_mm512_extracti64x4_epi64::<1>(hi), _mm512_extracti64x4_epi64::<1>(lo));
-                    let low = _mm512_fmadd_pd(_mm512_cvtepi32_pd(hi0), unit, _mm512_cvtepi32_pd(lo0));
-                    let high = _mm512_fmadd_pd(_mm512_cvtepi32_pd(hi1), unit, _mm512_cvtepi32_pd(lo1));
-                    _mm512_insertf32x8::<1>(_mm512_castps256_ps512(_mm512_cvtpd_ps(low)), _mm512_cvtpd_ps(high))
-                })
             }
 
             /// Horner's rule in f64, exact until the one rounding.

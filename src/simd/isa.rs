@@ -87,6 +87,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn high16(self, a: Self::I) -> Self::I;
     /// `a & 0xFFFF`.
     fn low16(self, a: Self::I) -> Self::I;
+    /// `a & 0xFF_FFFF`.
+    fn low24(self, a: Self::I) -> Self::I;
     /// Loads integers.
     fn load_i32(self, from: &Self::Ints) -> Self::I;
     /// Stores integers.
@@ -113,8 +115,6 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn splat_f32(self, x: f32) -> Self::F;
     /// The nearest float, ties to even.
     fn to_f32(self, a: Self::I) -> Self::F;
-    /// The float nearest to `hi·65536 + lo`, ties to even, for `0 ≤ lo < 65536`.
-    fn wide_to_f32(self, hi: Self::I, lo: Self::I) -> Self::F;
     /// The float nearest to `Σ_j 256^j·d_j`, ties to even, where every partial sum from the highest j down stays below
     /// 2^53.
     fn slices_to_f32<const N: usize>(self, d: [Self::I; N]) -> Self::F;

@@ -234,6 +234,11 @@ impl<E: Extension> Simd for Asimd<E> {
     }
 
     #[inline(always)]
+    fn low24(self, a: Self::I) -> Self::I {
+        intrinsic!(vandq_s32(a, vdupq_n_s32(0xFF_FFFF)))
+    }
+
+    #[inline(always)]
     fn load_i32(self, from: &Self::Ints) -> Self::I {
         intrinsic!(vld1q_s32(from.as_ptr()))
     }
@@ -307,19 +312,6 @@ impl<E: Extension> Simd for Asimd<E> {
     #[inline(always)]
     fn to_f32(self, a: Self::I) -> Self::F {
         intrinsic!(vcvtq_f32_s32(a))
-    }
-
-    /// Exact in f64 (`|hi·65536 + lo| < 2^47`), then one rounding.
-    #[inline(always)]
-    fn wide_to_f32(self, hi: Self::I, lo: Self::I) -> Self::F {
-        intrinsic!({
-            let unit = vdupq_n_f64(65_536.0);
-            let [hi0, hi1] = [vmovl_s32(vget_low_s32(hi)), vmovl_high_s32(hi)];
-            let [lo0, lo1] = [vmovl_s32(vget_low_s32(lo)), vmovl_high_s32(lo)];
-            let low = vfmaq_f64(vcvtq_f64_s64(lo0), vcvtq_f64_s64(hi0), unit);
-            let high = vfmaq_f64(vcvtq_f64_s64(lo1), vcvtq_f64_s64(hi1), unit);
-            vcvt_high_f32_f64(vcvt_f32_f64(low), high)
-        })
     }
 
     /// Horner's rule in f64, exact until the one rounding.

@@ -148,6 +148,11 @@ impl<const N: usize> Simd for Scalar<N> {
     }
 
     #[inline(always)]
+    fn low24(self, a: Self::I) -> Self::I {
+        a.map(|a| a & 0xFF_FFFF)
+    }
+
+    #[inline(always)]
     fn load_i32(self, from: &Self::Ints) -> Self::I {
         *from
     }
@@ -205,11 +210,6 @@ impl<const N: usize> Simd for Scalar<N> {
     #[inline(always)]
     fn to_f32(self, a: Self::I) -> Self::F {
         a.map(|a| a as f32)
-    }
-
-    #[inline(always)]
-    fn wide_to_f32(self, hi: Self::I, lo: Self::I) -> Self::F {
-        from_fn(|c| (i64::from(hi[c]) * 65_536 + i64::from(lo[c])) as f32)
     }
 
     #[inline(always)]

@@ -125,6 +125,10 @@ impl Simd for Pairs {
         a.map(|a| a & 0x0000_FFFF_0000_FFFF)
     }
 
+    fn low24(self, a: Self::I) -> Self::I {
+        a.map(|a| a & 0x00FF_FFFF_00FF_FFFF)
+    }
+
     fn load_i32(self, from: &Self::Ints) -> Self::I {
         pairs(|c| from[c])
     }
@@ -175,10 +179,6 @@ impl Simd for Pairs {
 
     fn to_f32(self, a: Self::I) -> Self::F {
         from_fn(|c| lane(a, c) as f32)
-    }
-
-    fn wide_to_f32(self, hi: Self::I, lo: Self::I) -> Self::F {
-        from_fn(|c| (i64::from(lane(hi, c)) << 16 | i64::from(lane(lo, c))) as f32)
     }
 
     fn slices_to_f32<const N: usize>(self, d: [Self::I; N]) -> Self::F {
