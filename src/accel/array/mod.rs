@@ -17,6 +17,9 @@
 
 mod step;
 
+#[cfg(test)]
+mod tests;
+
 use crate::base::error::{Error, Result};
 use alloc::string::String;
 
