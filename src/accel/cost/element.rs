@@ -22,7 +22,7 @@ use crate::accel::cost::Cost;
 use crate::accel::cost::accumulator::WIDTHS;
 use crate::accel::cost::component::{Components, Part};
 use crate::base::error::{Error, Result};
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt::Display;
 use serde::{Deserialize, Serialize};

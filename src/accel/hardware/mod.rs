@@ -5,7 +5,7 @@
 //! | [`catalogue`] | the built-in accelerators, by name |
 //! | [`dequantise`] | where scales are applied, what that takes, and from which M on it should be the other way |
 //! | [`estimate`] | cycles, energy, area, efficiency of a product |
-//! | [`file`] | an accelerator of one's own, as TOML |
+//! | [`mod@file`] | an accelerator of one's own, as TOML |
 //! | [`size`] | the same accelerator at another peak or area |
 //!
 //! The model is analytic. Cycles are those of [`array`](crate::accel::array) and [`memory`](crate::accel::memory);
