@@ -288,10 +288,10 @@ fn no_row_and_no_thread_changes_another() {
         let (plain, whole) = (run(x.view().into(), &Epilogue::new()), run(x.view().into(), &epilogue));
         for m in 0..21 {
             let alone = run(Activations::from(x.view()).sub_rows(m, 1).unwrap(), &epilogue);
-            for n in 0..11 {
+            for (n, bias) in bias.iter().enumerate() {
                 let found = whole.view().row(m)[n];
                 assert_eq!(alone.data()[n].to_bits(), found.to_bits(), "{name} {m} {n}");
-                let y = plain.view().row(m)[n] + bias[n];
+                let y = plain.view().row(m)[n] + bias;
                 let expected = if y < 0.0 { 0.0 } else { y };
                 assert!(
                     found.to_bits() == expected.to_bits() || found.is_nan() && y.is_nan(),
@@ -320,7 +320,8 @@ fn one(codes: &[u8], scale: f32, zero: u16) -> QuantMatrix {
 /// Inputs and results at the ends of f16's range.
 #[test]
 fn infinities_nan_and_overflow_are_those_of_the_datapath() {
-    let y = |device: &dyn Fn(&QuantMatrix, &Mat<f16>) -> (Mat<f32>, Counters), w: &QuantMatrix, x: &[f32]| {
+    type Product<'a> = &'a dyn Fn(&QuantMatrix, &Mat<f16>) -> (Mat<f32>, Counters);
+    let y = |device: Product<'_>, w: &QuantMatrix, x: &[f32]| {
         let x = Mat::from_vec(x.iter().map(|&x| f16::from_f32(x)).collect(), 1, x.len()).unwrap();
         let (y, counters) = device(w, &x);
         (y.data()[0], counters.overflows)

@@ -3,7 +3,7 @@
 //!
 //! Elements that are exact make a [`Device`](device::Device), whose results are those of
 //! [`reference`](crate::reference); elements that round make a [`FloatDevice`](float_device::FloatDevice), whose results
-//! lie within a [bound](bound). All of them are in the [`catalogue`].
+//! lie within a [`bound`]. All of them are in the [`catalogue`].
 #![forbid(unsafe_code)]
 
 pub mod array;

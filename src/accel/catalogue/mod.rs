@@ -12,11 +12,14 @@ use crate::quant::input::Mode;
 use alloc::{boxed::Box, vec::Vec};
 use mixpe::MixPe;
 
+/// A backend behind the object-safe trait.
+type Boxed = Box<dyn AnyBackend>;
+
 /// One accelerator of the catalogue.
 #[derive(Debug, Clone, Copy)]
 pub struct Accelerator {
-    device: fn() -> Box<dyn AnyBackend>,
-    fast: Option<fn(Box<dyn AnyBackend>) -> Box<dyn AnyBackend>>,
+    device: fn() -> Boxed,
+    fast: Option<fn(Boxed) -> Boxed>,
 }
 
 /// An exact device; other backends can compute its values.
@@ -59,13 +62,13 @@ pub static ACCELERATORS: [Accelerator; 13] = [
 impl Accelerator {
     /// Its device.
     #[must_use]
-    pub fn device(&self) -> Box<dyn AnyBackend> {
+    pub fn device(&self) -> Boxed {
         (self.device)()
     }
 
     /// Its device with values of another backend, see [`Fast`](crate::accel::fast::Fast); none where it rounds.
     #[must_use]
-    pub fn with_values_from(&self, values: Box<dyn AnyBackend>) -> Option<Box<dyn AnyBackend>> {
+    pub fn with_values_from(&self, values: Boxed) -> Option<Boxed> {
         self.fast.map(|fast| fast(values))
     }
 
