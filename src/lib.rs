@@ -73,7 +73,7 @@
 //! floors, and siblings on a floor do not know each other; a test reads the `use` lines.
 //!
 //! ```text
-//! 5  host                                      fast execution: plan, walk, threads, explanations
+//! 5  host | dse                                fast execution: plan, walk, threads, explanations | design spaces
 //! 4  kernel | accel | outlier                  SIMD micro-kernels | emulated accelerators | the outlier split
 //! 3  backend | pack | reference                the one trait | panels and tiles | the definition
 //! 2  quant | epilogue                          what numbers mean | finishing a tile
@@ -92,6 +92,7 @@
 //! * `rayon` (default): `Par::Rayon`, threads of the current rayon pool.
 //! * `ndarray`, `faer`: their views as matrix views, in place, and back.
 //! * `pack-file`: packed weights in files that may be memory-mapped (`Gemm::save`, `Host::load`).
+//! * `lab`: accelerators as data, what they cost, and the exploration of design spaces (`dse`).
 //! * `cli`: the program `mixgemm`.
 //! * `testing`: fixtures, and loops over all kernels and backends; portable rows with odd lane counts join the catalogue.
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -109,6 +110,8 @@ struct Readme;
 pub mod accel;
 pub mod backend;
 pub mod base;
+#[cfg(feature = "lab")]
+pub mod dse;
 pub mod epilogue;
 pub mod host;
 pub mod kernel;

@@ -1,10 +1,11 @@
 //! What drawings have in common.
 #![forbid(unsafe_code)]
 
+use crate::cli::pixels::{Pixels, pixels};
 use plotters::chart::MeshStyle;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::Ranged;
-use plotters::prelude::{DrawingArea, IntoFont, SVGBackend, Text, WHITE};
+use plotters::prelude::{DrawingArea, DrawingBackend, IntoDrawingArea, IntoFont, SVGBackend, Text, WHITE};
 use plotters::style::{Color, RGBColor, ShapeStyle};
 use std::error::Error;
 
@@ -32,13 +33,46 @@ pub(crate) fn style(colour: RGBColor, threads: usize) -> ShapeStyle {
     colour.mix(if threads == 1 { 0.9 } else { 0.4 }).filled()
 }
 
+/// Something that can be drawn as vectors and as pixels.
+pub(crate) trait Drawing {
+    /// Width and height.
+    fn size(&self) -> (u32, u32);
+
+    /// Draws it.
+    fn onto<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Result<(), Box<dyn Error>>
+    where
+        B::ErrorType: 'static;
+
+    /// The text of an SVG file.
+    fn svg(&self) -> Result<String, Box<dyn Error>> {
+        let mut svg = String::new();
+        let root = SVGBackend::with_string(&mut svg, self.size()).into_drawing_area();
+        self.onto(&root)?;
+        root.present()?;
+        drop(root);
+        Ok(svg)
+    }
+
+    /// The bytes of a PNG file, with two pixels for each unit of the drawing.
+    fn png(&self) -> Result<Vec<u8>, Box<dyn Error>> {
+        let mut map = pixels(self.size()).ok_or("a drawing of another size")?;
+        let root = Pixels::on(&mut map).ok_or("the built-in font")?.into_drawing_area();
+        self.onto(&root)?;
+        drop(root);
+        Ok(map.encode_png()?)
+    }
+}
+
 /// Fills the drawing with white and heads it, from `left` on.
-pub(crate) fn head(
-    root: &DrawingArea<SVGBackend<'_>, Shift>,
+pub(crate) fn head<B: DrawingBackend>(
+    root: &DrawingArea<B, Shift>,
     left: i32,
     title: &str,
     subtitle: String,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<(), Box<dyn Error>>
+where
+    B::ErrorType: 'static,
+{
     root.fill(&WHITE)?;
     root.draw(&Text::new(title, (left, 18), (FONT, 20).into_font().color(&INK)))?;
     root.draw(&Text::new(subtitle, (left, 44), (FONT, 13).into_font().color(&INK)))?;
@@ -46,7 +80,7 @@ pub(crate) fn head(
 }
 
 /// Lines and fonts of axes.
-pub(crate) fn axes<X: Ranged, Y: Ranged>(mesh: &mut MeshStyle<'_, '_, X, Y, SVGBackend<'_>>) {
+pub(crate) fn axes<X: Ranged, Y: Ranged, B: DrawingBackend>(mesh: &mut MeshStyle<'_, '_, X, Y, B>) {
     mesh.bold_line_style(GRID)
         .light_line_style(WHITE)
         .axis_style(INK)

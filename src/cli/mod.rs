@@ -8,9 +8,11 @@ mod destination;
 mod device;
 mod doctor;
 mod drawing;
+mod explore;
 mod machine;
 mod matmul;
 mod measure;
+mod pixels;
 mod progress;
 mod refusal;
 mod saved;
@@ -49,6 +51,7 @@ enum Command {
     Matmul(Box<matmul::Args>),
     Bench(Box<bench::Args>),
     Simulate(Box<simulate::Args>),
+    Explore(Box<explore::Args>),
     Doctor(Box<doctor::Args>),
 }
 
@@ -70,6 +73,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Matmul(args) => matmul::run(&args, program.json, &mut out),
         Command::Bench(args) => bench::run(&args, program.json, &mut out),
         Command::Simulate(args) => simulate::run(&args, program.json, &mut out),
+        Command::Explore(args) => explore::run(&args, program.json, &mut out),
         Command::Doctor(args) => doctor::run(&args, program.json, &mut out),
     };
     match result.and_then(|code| Ok(out.flush().map(|()| code)?)) {

@@ -45,6 +45,18 @@ impl Stored {
         })
     }
 
+    /// Names and shapes of all tensors in a file, sorted by name.
+    pub(crate) fn list(argument: &str, path: &Path) -> Result<Vec<(String, Vec<usize>)>> {
+        let unreadable = |e: io::Error| unreadable(argument, "a readable safetensors file", path, &e);
+        let (mut file, length) = open(path).map_err(unreadable)?;
+        let (_, metadata) = header(&mut file, length).map_err(unreadable)?;
+        let shape = |name: &String| metadata.info(name).map_or_else(Vec::new, |info| info.shape.clone());
+        let names = metadata.offset_keys();
+        let mut list: Vec<_> = names.into_iter().map(|name| (name.clone(), shape(&name))).collect();
+        list.sort_unstable();
+        Ok(list)
+    }
+
     /// The tensor as a view.
     pub(crate) fn view(&self) -> Result<TensorView<'_>> {
         let TensorInfo { dtype, ref shape, .. } = self.info;

@@ -5,6 +5,7 @@
 mod bench;
 mod cache;
 mod doctor;
+mod explore;
 mod provenance;
 mod refusals;
 mod results;

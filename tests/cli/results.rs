@@ -407,7 +407,7 @@ fn bench_prints_exactly_the_promised_keys() {
 #[test]
 fn every_help_has_an_example() {
     let b = Bench::new();
-    for command in ["", "demo", "matmul", "bench", "doctor"] {
+    for command in ["", "demo", "matmul", "bench", "doctor", "explore"] {
         let out = b.run(&format!("{command} --help"));
         assert!(
             out.status.success() && String::from_utf8(out.stdout).unwrap().contains("Example"),

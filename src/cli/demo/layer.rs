@@ -8,7 +8,7 @@ use mixgemm::{Activations, InputScale, Mat, Mode};
 use safetensors::SafeTensors;
 
 /// Layer 4 of all-MiniLM-L6-v2; its licence and origin are in NOTICE.
-const LAYER: &[u8] = include_bytes!("../../../tests/data/minilm-layer4.safetensors");
+pub(crate) const LAYER: &[u8] = include_bytes!("../../../tests/data/minilm-layer4.safetensors");
 /// Weights and the inputs they saw.
 const MATRICES: [(&str, &str); 2] = [("up.weight", "up.input"), ("down.weight", "down.input")];
 

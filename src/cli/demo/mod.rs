@@ -1,7 +1,7 @@
 //! `mixgemm demo`: a real layer, every backend and mode, one table for each matrix and scheme.
 #![forbid(unsafe_code)]
 
-mod layer;
+pub(crate) mod layer;
 mod plot;
 mod report;
 

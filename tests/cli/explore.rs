@@ -1,0 +1,321 @@
+//! `mixgemm explore` on a small space: its files, going on, shards, and what it refuses.
+
+use crate::Bench;
+use std::fs;
+
+/// 2 designs of MixPE, one of INT8, one of FP16, on 2 arrays, for 2 numbers of rows: 16 points.
+const SPACE: &str = "
+[axes]
+array = ['4x4', '8x8']
+dataflow = ['os']
+buffers_kib = ['64/32/32']
+bandwidth_bits_per_cycle = [1024]
+dram_pj_per_bit = [8]
+m = [1, 32]
+zero = ['integer']
+
+[[design]]
+device = ['mixpe-w4a8']
+bits = [3, 4]
+group = [32]
+input = ['a8']
+accumulator = ['i24']
+dequantisation = ['after']
+
+[[design]]
+device = ['tpu-int8']
+bits = [8]
+group = ['channel']
+zero = ['symmetric']
+input = ['a8row']
+accumulator = ['i32']
+dequantisation = ['after']
+
+[[design]]
+device = ['fp16']
+bits = [16]
+group = ['channel']
+input = ['f16']
+accumulator = ['f32']
+dequantisation = ['none']
+";
+const WORKLOAD: &str = "layer,m,n,k,count\nup,,96,64,2\ndown,,64,96,2\n";
+const ARGUMENTS: &str = "--space space.toml --workload small.csv --tensors gaussian";
+
+fn bench() -> Bench {
+    let b = Bench::new();
+    fs::write(b.path("space.toml"), SPACE).unwrap();
+    fs::write(b.path("small.csv"), WORKLOAD).unwrap();
+    b
+}
+
+fn explore(b: &Bench, arguments: &str) -> String {
+    let out = b.run(&format!("explore {arguments}"));
+    assert!(
+        out.status.success(),
+        "{arguments}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    String::from_utf8(out.stdout).unwrap()
+}
+
+fn json(b: &Bench, arguments: &str) -> serde_json::Value {
+    serde_json::from_str(&explore(b, &format!("{arguments} --json"))).unwrap()
+}
+
+/// The file's rows by the heads of its columns.
+fn table(b: &Bench, name: &str) -> Vec<std::collections::HashMap<String, String>> {
+    let mut reader = csv::Reader::from_path(b.path(name)).unwrap();
+    reader.deserialize().map(|row| row.unwrap()).collect()
+}
+
+#[test]
+fn a_small_space_gives_tables_drawings_and_a_frontier() {
+    let b = bench();
+    let text = explore(&b, &format!("{ARGUMENTS} --out lab"));
+    let parts = [
+        "16 points of small.csv",
+        "fidelity on gaussian",
+        "frontier at M = 32, 28 nm, DRAM 8 pJ/bit; efficiency is estimated, FP16 array = 1",
+        "2.29",
+        "4.82",
+        "mixpe-w4a8 i24",
+        "lab/points.csv",
+    ];
+    for part in parts {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let points = table(&b, "lab/points.csv");
+    assert_eq!(points.len(), 16);
+    for row in &points {
+        let figure = |name: &str| -> f64 { row[name].parse().unwrap() };
+        let energy: f64 = ["static_pj", "dram_pj", "buffers_pj", "core_pj", "dequantisation_pj"]
+            .map(figure)
+            .iter()
+            .sum();
+        assert!(
+            (energy * 1e-9 / figure("seconds") / figure("power_mw") - 1.0).abs() < 1e-9,
+            "{row:?}"
+        );
+        assert_eq!(figure("macs"), figure("m") * f64::from(4 * 96 * 64));
+        assert!(figure("stall_cycles") < figure("cycles") && figure("area_mm2") > 0.0);
+        assert!((figure("seconds") * 500e6 / figure("cycles") - 1.0).abs() < 1e-9);
+        // FP16 of equal peak is FP16, and of equal area too.
+        if row["device"] == "fp16" {
+            assert_eq!(
+                (figure("efficiency_equal_peak"), figure("efficiency_equal_area")),
+                (1.0, 1.0)
+            );
+            assert!(figure("fidelity_db") > 60.0);
+        }
+        if row["device"] == "mixpe-w4a8" && row["bits"] == "4" {
+            assert!(figure("efficiency_equal_peak") > 1.0 && figure("element_efficiency") > 10.0);
+        }
+    }
+    let frontier = table(&b, "lab/frontier.csv");
+    assert!(
+        frontier
+            .iter()
+            .any(|row| row["view"] == "equal-area" && row["m"] == "32")
+    );
+    let beaten = |row: &std::collections::HashMap<String, String>| {
+        let figures = |r: &std::collections::HashMap<String, String>| -> (f64, f64) {
+            (
+                r["fidelity_db"].parse().unwrap(),
+                r["efficiency_equal_peak"].parse().unwrap(),
+            )
+        };
+        let own = figures(row);
+        points.iter().filter(|other| other["m"] == row["m"]).any(|other| {
+            let other = figures(other);
+            other.0 > own.0 + 0.01 && other.1 > own.1 * 1.001
+        })
+    };
+    let on_frontier = |row: &&std::collections::HashMap<String, String>| row["view"] == "equal-peak";
+    assert!(!frontier.iter().filter(on_frontier).any(beaten));
+    assert_eq!(table(&b, "lab/fidelity.csv").len(), 4);
+
+    for name in ["fidelity-efficiency", "energy-split", "cycles-by-layer"] {
+        let svg = fs::read_to_string(b.path(&format!("lab/{name}.svg"))).unwrap();
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && svg.contains("M = 32"));
+        let png = fs::read(b.path(&format!("lab/{name}.png"))).unwrap();
+        assert!(png.starts_with(b"\x89PNG\r\n\x1a\n") && png.len() > 10_000);
+    }
+    let drawing = fs::read_to_string(b.path("lab/fidelity-efficiency.svg")).unwrap();
+    for part in [
+        "published (heuristic)",
+        "MixPE W4A8: 133.38x",
+        "MixPE W4A16: 4.82x",
+        "equal area",
+        "tpu-int8",
+    ] {
+        assert!(drawing.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn a_run_goes_on_and_does_not_mix_configurations() {
+    let b = bench();
+    let first = json(&b, &format!("{ARGUMENTS} --out lab --threads 1"));
+    assert_eq!((&first["points"], &first["points_costed"]), (&16.into(), &16.into()));
+    let names = [
+        "points.jsonl",
+        "points.csv",
+        "frontier.csv",
+        "fidelity-efficiency.svg",
+        "cycles-by-layer.png",
+    ];
+    let read = |directory: &str| names.map(|name| fs::read(b.path(directory).join(name)).unwrap());
+    let before = read("lab");
+    let text = String::from_utf8(before[0].clone()).unwrap();
+    fs::write(b.path("lab/points.jsonl"), &text[..text.len() * 2 / 3]).unwrap();
+    let second = json(&b, &format!("{ARGUMENTS} --out lab --threads 2"));
+    let costed = second["points_costed"].as_u64().unwrap();
+    assert!(0 < costed && costed < 12, "{costed}");
+    assert!(read("lab") == before);
+    assert_eq!(first["frontiers"], second["frontiers"]);
+
+    b.refused(
+        &format!("explore {ARGUMENTS} --out lab --tensors outliers"),
+        "--tensors",
+        "more than once",
+    );
+    let others = ARGUMENTS.replace("gaussian", "outliers");
+    b.refused(&format!("explore {others} --out lab"), "--out", "another tensors");
+    fs::write(b.path("space.toml"), SPACE.replace("[1, 32]", "[1, 33]")).unwrap();
+    b.refused(&format!("explore {ARGUMENTS} --out lab"), "--out", "another space");
+    assert!(read("lab") == before);
+}
+
+#[test]
+fn merged_shards_are_one_run() {
+    let b = bench();
+    explore(&b, &format!("{ARGUMENTS} --out whole"));
+    for i in 1..=3 {
+        let text = explore(&b, &format!("{ARGUMENTS} --out part{i} --shard {i}/3"));
+        assert!(text.contains(&format!("shard {i}/3 is complete")), "{text}");
+    }
+    b.refused("explore --merge part1 part3 --out merged", "--merge", "0 files of it");
+    explore(&b, "--merge part3 part1 part2 --out merged");
+    let names = [
+        "points.jsonl",
+        "points.csv",
+        "fidelity.csv",
+        "frontier.csv",
+        "fidelity-efficiency.svg",
+        "fidelity-efficiency.png",
+        "energy-split.svg",
+        "cycles-by-layer.svg",
+    ];
+    for name in names {
+        let read = |directory: &str| fs::read(b.path(directory).join(name)).unwrap();
+        assert!(read("whole") == read("merged"), "{name}");
+    }
+    b.refused("explore --merge part1 part2 part3 --out merged", "--out", "exists");
+}
+
+#[test]
+fn tensors_of_a_file_and_layers_with_rows_of_their_own() {
+    let b = bench();
+    // `down` has inputs of its own, `up` has none.
+    let tensors = [
+        ("up.weight", [6, 64]),
+        ("down.weight", [5, 32]),
+        ("down.input", [3, 32]),
+        ("bias.weight", [1, 0]),
+    ];
+    let data = tensors.map(|(_, [r, c])| crate::rounded::<mixgemm::f16>(&crate::varied(r, c, r)));
+    let bytes = data.map(|m| m.data().iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+    let views = tensors.iter().zip(&bytes).map(|((name, shape), bytes)| {
+        let view = safetensors::tensor::TensorView::new(safetensors::tensor::Dtype::F16, shape.to_vec(), bytes);
+        (*name, view.unwrap())
+    });
+    fs::write(
+        b.path("own.safetensors"),
+        safetensors::tensor::serialize(views, None).unwrap(),
+    )
+    .unwrap();
+    fs::write(b.path("small.csv"), "layer,m,n,k,count\nhead,2,96,64,1\n").unwrap();
+    let found = json(
+        &b,
+        "--space space.toml --workload small.csv --weights own.safetensors --out lab",
+    );
+    // One value of m is left, and the file's counts.
+    assert_eq!(found["points"], 8);
+    assert_eq!(found["frontiers"][0]["rows"][0]["macs"], 2 * 96 * 64);
+    let (name, note) = (
+        found["tensors"].as_str().unwrap(),
+        found["tensors_note"].as_str().unwrap(),
+    );
+    assert!(
+        name.contains("own.safetensors: down.weight (3, 5, 32), up.weight (16, 6, 64)"),
+        "{name}"
+    );
+    assert!(
+        note.contains("Gaussian inputs for up.weight") && !note.contains("down"),
+        "{note}"
+    );
+}
+
+#[test]
+fn the_built_in_space_can_be_printed_and_read() {
+    let b = bench();
+    let space = explore(&b, "--print-space");
+    assert!(space.contains("[axes]") && mixgemm::dse::space::Space::from_toml(&space).is_ok());
+}
+
+#[test]
+fn bad_input_gives_one_line_and_no_file() {
+    let b = bench();
+    fs::write(b.path("bad.toml"), SPACE.replace("bits = [8]", "bits = [12]")).unwrap();
+    fs::write(b.path("odd.toml"), SPACE.replace("array =", "arrays =")).unwrap();
+    fs::write(b.path("narrow.toml"), SPACE.replace("'i32'", "'i16'")).unwrap();
+    fs::write(b.path("wide.toml"), SPACE.replace("bits = [3, 4]", "bits = [3, 5]")).unwrap();
+    fs::write(b.path("abacus.toml"), SPACE.replace("'tpu-int8'", "'abacus'")).unwrap();
+    fs::write(b.path("bad.csv"), "layer,m,n,k,count\nup,,0,64,2\n").unwrap();
+    for (arguments, argument, found) in [
+        (String::new(), "--out <DIR>", "none"),
+        (format!("{ARGUMENTS} --out t.safetensors"), "--out", "t.safetensors"),
+        ("--workload gpt --out lab".into(), "--workload", "gpt"),
+        ("--workload gone.csv --out lab".into(), "--workload", "no such file"),
+        (
+            "--workload bad.csv --out lab".into(),
+            "--workload",
+            "n = 0 in layer `up`",
+        ),
+        ("--space gone.toml --out lab".into(), "--space", "no such file"),
+        ("--space bad.toml --out lab".into(), "--space: bits", "12 in design 2"),
+        ("--space odd.toml --out lab".into(), "--space", "unknown field `arrays`"),
+        (
+            "--space wide.toml --tensors gaussian --out lab".into(),
+            "bits",
+            "5 for mixpe-w4a8",
+        ),
+        (
+            "--space abacus.toml --tensors gaussian --out lab".into(),
+            "device",
+            "abacus",
+        ),
+        (
+            "--space narrow.toml --workload small.csv --tensors gaussian --out lab".into(),
+            "element.accumulator",
+            "i16",
+        ),
+        (
+            "--weights t.safetensors --out lab".into(),
+            "--weights",
+            "none in t.safetensors",
+        ),
+        (
+            "--weights gone.safetensors --out lab".into(),
+            "--weights",
+            "no such file",
+        ),
+        ("--shard 3/2 --out lab".into(), "--shard", "3/2"),
+        ("--merge gone --out lab".into(), "--merge", "gone"),
+        ("--merge gone --shard 1/2 --out lab".into(), "--merge", "both"),
+        ("--tensors noise --out lab".into(), "--tensors", "noise"),
+    ] {
+        b.refused(&format!("explore {arguments}"), argument, found);
+    }
+}
