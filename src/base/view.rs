@@ -416,7 +416,7 @@ mod tests {
     fn empty_views_of_any_shape_are_fine() {
         let data: [u8; 0] = [];
         assert_eq!(MatRef::row_major(&data, 0, 7).unwrap().cols(), 7);
-        assert_eq!(MatRef::row_major(&data, 7, 0).unwrap().row(6), []);
+        assert!(MatRef::row_major(&data, 7, 0).unwrap().row(6).is_empty());
         assert_eq!(
             MatRef::row_major(&data, 7, 0).unwrap().sub_rows(3, 2).unwrap().rows(),
             2
