@@ -9,6 +9,7 @@
 use crate::accel::element::float::{FloatElement, Roundings};
 use crate::accel::float_device::{FloatDevice, meaning};
 use crate::base::error::{Error, Result};
+use crate::base::float::pow2;
 use crate::base::mat::Mat;
 use crate::base::view::MatRef;
 use crate::quant::matrix::QuantMatrix;
@@ -58,7 +59,7 @@ impl<E: FloatElement> FloatDevice<E> {
         let roundings = self.element().roundings(w.scheme().group_length(w.k()), w.k());
         let relative = roundings.relative();
         // Half of f32's smallest subnormal for every rounding.
-        let least = roundings.single as f64 * 2f64.powi(-150);
+        let least = roundings.single as f64 * f64::from(pow2(-75)) * f64::from(pow2(-75));
         Ok(Mat::from_fn(x.rows(), w.n(), |m, n| {
             let (mut magnitude, mut absolute) = (0.0, least);
             for g in 0..w.groups() {

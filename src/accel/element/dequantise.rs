@@ -26,6 +26,7 @@ use crate::accel::element::Work;
 use crate::accel::element::float::{FloatElement, Meaning, Roundings, Term};
 use crate::accel::element::half::{Accumulator, HalfFloat};
 use crate::base::error::{Error, Result};
+use crate::base::float::pow2;
 use alloc::format;
 use half::f16;
 
@@ -177,10 +178,10 @@ impl FloatElement for MultiplyF16 {
         let (q, z, s) = (f64::from(code), f64::from(meaning.zero), f64::from(meaning.scale).abs());
         let x = x.to_f64().abs();
         let exact =
-            self.conversion != Conversion::Rescaled && (z.fract() == 0.0 || self.conversion == Conversion::Stored);
+            self.conversion != Conversion::Rescaled && (libm::trunc(z) == z || self.conversion == Conversion::Stored);
         let level = if exact { (q - z).abs() } else { q + z.abs() };
         // Half a place of f16's subnormal numbers, for the scale and up to three operations on it; and for the product.
-        let place = 2f64.powi(-25);
+        let place = f64::from(pow2(-25));
         let product = match self.accumulator {
             Accumulator::F32 => 0.0,
             Accumulator::F16 => place,

@@ -169,7 +169,7 @@ impl FloatElement for ShiftAddHalf {
         );
         // A flushed operand loses itself, a flushed result less than 2^-14: of each product and each sum, and of B's sums.
         let flushed = match self.half.flush {
-            true => s * 2f64.powi(-14) * (q + z + 5.0 + z),
+            true => s * f64::from(pow2(-14)) * (q + z + 5.0 + z),
             false => 0.0,
         };
         Term {
