@@ -19,8 +19,11 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use half::{bf16, f16};
 
-/// Below this many activations or weights, a pass over them is not worth a hand-off to other threads.
-const ALONE: usize = 32 * 1024;
+/// Below this many activations, a search is not worth a hand-off to other threads.
+const SEARCH_ALONE: usize = 32 * 1024;
+
+/// Below this many weights, gathering them is not.
+const GATHER_ALONE: usize = 256 * 1024;
 
 /// Rows that are searched at a time.
 const ROWS: usize = 8;
@@ -145,6 +148,7 @@ pub struct Outliers {
     channels: Vec<u32>,
     m: usize,
     starts: Vec<u32>,
+    sizes: Vec<u64>,
     terms: Vec<Term>,
     levels: Vec<i16>,
     stride: usize,
@@ -173,7 +177,7 @@ impl Outliers {
                 }
             }
         };
-        team.run(if m * k <= ALONE { 1 } else { count }, &worker);
+        team.run(if m * k <= SEARCH_ALONE { 1 } else { count }, &worker);
         let refused = self.blocks[..count].iter().find_map(|block| block.refused.clone());
         refused.map_or(Ok(()), Err)?;
         self.arrange(count, m, w);
@@ -188,6 +192,7 @@ impl Outliers {
             before,
             channels,
             starts,
+            sizes,
             terms,
             ..
         } = self;
@@ -195,6 +200,7 @@ impl Outliers {
         marks.clear();
         channels.clear();
         starts.clear();
+        sizes.clear();
         terms.clear();
         let found = || blocks[..count].iter().flat_map(|block| &block.found);
         if found().next().is_none() {
@@ -202,10 +208,12 @@ impl Outliers {
         }
         marks.resize(w.k.div_ceil(64), 0);
         starts.resize(w.groups * m + 1, 0);
+        sizes.resize(w.groups * m, 0);
         let at = |found: &Found| found.k as usize / w.group * m + found.row as usize;
         for found in found() {
             marks[found.k as usize / 64] |= 1 << (found.k % 64);
             starts[at(found) + 1] += 1;
+            sizes[at(found)] += u64::from(found.r.unsigned_abs());
         }
         before.clear();
         for (word, &bits) in marks.iter().enumerate() {
@@ -273,7 +281,7 @@ impl Outliers {
                 failed.fetch_or(read.is_err(), Ordering::Relaxed);
             }
         };
-        let alone = channels.len() * n <= ALONE;
+        let alone = channels.len() * n <= GATHER_ALONE;
         team.run(if alone { 1 } else { channels.len() }, &worker);
         if !failed.into_inner() {
             return Ok(());
@@ -290,6 +298,7 @@ impl Outliers {
         Rest {
             m: self.m,
             starts: &self.starts,
+            sizes: &self.sizes,
             terms: &self.terms,
             levels: Levels {
                 values: &self.levels,

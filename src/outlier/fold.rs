@@ -8,7 +8,7 @@ use crate::epilogue::{Epilogue, Output};
 use crate::outlier::columns::Columns;
 use crate::quant::activation::IntegerRow;
 use crate::quant::matrix::QuantMatrix;
-use crate::quant::rest::Rest;
+use crate::quant::rest::{Rest, total};
 use crate::quant::sums::WeightShape;
 use crate::reference::non_finite_sum;
 use alloc::{vec, vec::Vec};
@@ -41,14 +41,20 @@ impl Scales {
         }
     }
 
+    /// Scales and fractions of a group.
+    pub(super) fn of_group(&self, g: usize) -> (&[f32], &[f32]) {
+        let range = g * self.n..(g + 1) * self.n;
+        (&self.scales[range.clone()], &self.fractions[range])
+    }
+
     /// Continues `y` over all groups of a row.
     pub(super) fn fold(&self, rest: &Rest<'_>, w: &WeightShape, of: RowSums<'_>, y: &mut [f32]) {
         let RowSums { row, clamped, sums } = of;
         for (g, sums) in sums.chunks_exact_mut(self.n.max(1)).enumerate() {
             rest.add_64(row, g, 0, sums);
-            let (scales, fractions) = (&self.scales[g * self.n..], &self.fractions[g * self.n..]);
+            let (scales, fractions) = self.of_group(g);
             let inputs = g * w.group..((g + 1) * w.group).min(w.k);
-            let b = clamped.integers[inputs].iter().sum::<i64>() + crate::quant::rest::total(rest.terms(row, g)).0;
+            let b = clamped.integers[inputs].iter().sum::<i64>() + total(rest.terms(row, g)).0;
             for (n, y) in y.iter_mut().enumerate() {
                 *y = fma(sums[n] as f32, scales[n], *y);
                 if fractions[n] != 0.0 {

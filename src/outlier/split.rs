@@ -156,7 +156,8 @@ impl<B: Backend> Split<B> {
         &self.backend
     }
 
-    /// Prepares weights whose columns are in a store of the caller's.
+    /// Prepares weights whose columns are in a store of the caller's, such as a
+    /// [cache of the hot ones](crate::outlier::hot::HotColumns).
 
     ///
     /// # Errors

@@ -46,6 +46,8 @@ pub struct Rest<'a> {
     pub m: usize,
     /// Where the terms of each (group, row) start: `G·M + 1` entries.
     pub starts: &'a [u32],
+    /// `Σ |r|` of each (group, row).
+    pub sizes: &'a [u64],
     /// The terms.
     pub terms: &'a [Term],
     /// The columns of weights.
@@ -72,6 +74,11 @@ impl<'a> Rest<'a> {
         if ends != Some(self.terms.len()) || self.starts.windows(2).any(|s| s[0] > s[1]) {
             let found = format!("{} terms, the last start {ends:?}", self.terms.len());
             return Err(Error::shape("rest", "ascending starts that end with the terms", found));
+        }
+        let size = |s: &[u32]| total(&self.terms[s[0] as usize..s[1] as usize]).1;
+        if !self.starts.windows(2).map(size).eq(self.sizes.iter().copied()) {
+            let found = format!("{} others", self.sizes.len());
+            return Err(Error::shape("rest", "the sizes of the terms", found));
         }
         let channels = values.len().checked_div(stride).unwrap_or(0);
         match self
@@ -110,13 +117,13 @@ impl<'a> Rest<'a> {
         (0..self.starts.len() / self.m.max(1)).any(|group| self.touches_group(rows.clone(), group))
     }
 
-    /// Whether `Σ (|a| + |r|)·span` over a row's group, with `Σ |a| ≤ 127·len` and weights of this
+    /// Whether `Σ (|a| + |r|)·span` over a row's group, with `Σ |a| ≤ 128·len` and weights of this
     /// [span](crate::Scheme::span), is below 2^31: its sum then fits an i32.
     #[inline(always)]
     #[must_use]
     pub fn fits_32(&self, row: usize, group: usize, len: usize, span: u32) -> bool {
-        let size = 128 * len as u64 + total(self.terms(row, group)).1;
-        size * u64::from(span) < 1 << 31
+        let size = 128 * len as u64 + self.sizes[group * self.m + row];
+        size.saturating_mul(u64::from(span)) < 1 << 31
     }
 
     /// Adds a row's group to sums of the output channels from `first` on.
@@ -156,7 +163,7 @@ impl<'a> Rest<'a> {
 }
 
 /// Sums that stay in registers over all terms of a row.
-const BLOCK: usize = 16;
+const BLOCK: usize = 32;
 
 /// `Σ r` and `Σ |r|`.
 #[inline(always)]
