@@ -106,8 +106,8 @@ fn no_tier_takes_a_row_of_another() {
                 let slices: Vec<usize> = taken.iter().map(|t| t.0).collect();
                 assert_eq!(slices, counts.clone().collect::<Vec<_>>(), "{what}");
                 for (taken_slices, kernel) in taken {
-                    // Five slices and more are multiplied one by one.
-                    let slices = if taken_slices > 4 { 1 } else { taken_slices };
+                    // Four slices and more are multiplied one by one.
+                    let slices = if taken_slices > 3 { 1 } else { taken_slices };
                     assert_eq!(
                         (kernel.isa, kernel.layout, kernel.slices),
                         (isa, layout, slices),

@@ -159,11 +159,20 @@ impl Explanation {
         let tiles: Vec<Tiles> = tiles.collect();
         let mut taken = Vec::new();
         for &Tiles { height, .. } in &tiles {
-            taken.extend(selection.kernels(height).map(|(slices, kernel)| Taken {
-                height,
-                slices,
-                kernel,
-                width: Width::of(weights.group(), weights.scheme().span(), slices),
+            taken.extend(selection.kernels(height).map(|(slices, kernel)| {
+                let width = Width::of(weights.group(), weights.scheme().span(), slices);
+                // Where kernels fold, those for three slices take the fourth along.
+                let folds_four = slices == 4 && width == Width::Narrow;
+                Taken {
+                    height,
+                    slices,
+                    kernel: if folds_four {
+                        selection.kernel(height, 3)
+                    } else {
+                        kernel
+                    },
+                    width,
+                }
             }));
         }
         let count = tiles.iter().map(|t| t.count).sum();

@@ -220,6 +220,7 @@ impl Plan {
             x,
             mode: self.mode,
             rest: None,
+            sums: false,
         })
     }
 
@@ -311,7 +312,10 @@ impl Plan {
     /// # Errors
     /// As there.
     pub fn group_sums(&self, workspace: &mut Workspace, x: Activations<'_>, sums: GroupSums<'_>) -> Result<Report> {
-        let job = self.job(x)?;
+        let job = Job {
+            sums: true,
+            ..self.job(x)?
+        };
         sums.check(x.shape().0, &self.shape(), self.mode)?;
         if x.shape().0 == 0 || self.weights.n() == 0 {
             return Ok(self.report(x));

@@ -41,7 +41,7 @@ impl Product<'_> {
         let span = weights.scheme().span();
         let len = (weights.k() - g * weights.group()).min(weights.group());
         let fits = (0..tile.rows).all(|r| rest.fits_32(tile.first + r, g, len, span));
-        if self.width(1) != Width::Narrow || !fits {
+        if self.job.width(1) != Width::Narrow || !fits {
             return self.fold_raw(y, (raw, tally), g);
         }
         let kernel = self.job.selection.kernel(tile.rows, 1);
@@ -63,7 +63,7 @@ impl Product<'_> {
             if !raw.negative_sum.is_empty() {
                 args.negative_sum = &raw.negative_sum[sub * kernel.mr..];
             }
-            kernel.fold_wide(&mut args, &raw.sums);
+            kernel.fold_wide(&mut args, (kernel.mr, 1), &raw.sums);
         }
         self.count(tally, kernel, 1);
     }

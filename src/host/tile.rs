@@ -62,11 +62,6 @@ impl Product<'_> {
         }
     }
 
-    /// How groups of this many slices are folded.
-    pub(super) fn width(&self, slices: usize) -> Width {
-        Width::of(self.job.weights.group(), self.job.weights.scheme().span(), slices)
-    }
-
     /// Continues the tiles of y over all groups.
     ///
     /// Where one kernel call does all groups of a tile, it does the whole run of panels: the stream of weights then
@@ -88,7 +83,7 @@ impl Product<'_> {
     fn in_one_call(&self) -> bool {
         self.tile.even_slices().is_some_and(|slices| {
             let kernel = self.job.selection.kernel(self.tile.rows, slices);
-            self.width(slices) == Width::Narrow && kernel.mr == self.tile.rows
+            self.job.width(slices) == Width::Narrow && kernel.mr == self.tile.rows
         })
     }
 
@@ -99,7 +94,7 @@ impl Product<'_> {
         let mut g = range.start;
         while g < range.end {
             let slices = groups[g].slices;
-            match self.width(slices) {
+            match self.job.width(slices) {
                 Width::Narrow => {}
                 width => {
                     if width == Width::Wide {
@@ -175,6 +170,7 @@ impl Product<'_> {
             book: weights.scheme().book.as_ref(),
             lhs: &lhs[first_byte..],
             lhs_bytes: row_bytes * tile.rows * entry.slices,
+            apart: &tile.apart[groups.start..],
             bias: (&tile.bias[entry.bias + sub * lhs_rows..], tile.rows * entry.slices),
             factor: (&tile.factor[factor..], tile.rows),
             negative_sum: &tile.negative_sum[factor..],
@@ -191,17 +187,23 @@ impl Product<'_> {
         selection.count(tally, rows, slices, self.panels.len() * sub_tiles);
     }
 
-    /// Forms the raw sums of group `g`, and finds the integer zero points of the panel's columns there.
-    fn form_raw(&self, (raw, tally): (&mut RawSums, &mut Tally), g: usize) {
-        let weights = self.job.weights;
+    /// Forms the sums of group `g`, with or without its zero points, `[lhs row, nr]`.
+    fn form(&self, (raw, tally): (&mut RawSums, &mut Tally), g: usize, zeros: bool) {
         let slices = self.tile.groups[g].slices;
         let kernel = self.job.selection.kernel(self.tile.rows, slices);
         let (nr, len) = (kernel.nr(), kernel.mr * kernel.slices * kernel.nr());
-        raw.sums.resize(self.tile.rows * self.tile.groups[g].slices * nr, 0);
+        raw.sums.resize(self.tile.rows * slices * nr, 0);
         for (sub, sums) in raw.sums.chunks_exact_mut(len).enumerate() {
-            kernel.run(&mut self.args(kernel, sub, g..g + 1, TileOut::Raw(sums)));
+            let out = if zeros { TileOut::Sums(sums) } else { TileOut::Raw(sums) };
+            kernel.run(&mut self.args(kernel, sub, g..g + 1, out));
         }
         self.count(tally, kernel, slices);
+    }
+
+    /// Forms the raw sums of group `g`, and finds the integer zero points of the panel's columns there.
+    fn form_raw(&self, (raw, tally): (&mut RawSums, &mut Tally), g: usize) {
+        self.form((raw, tally), g, false);
+        let (weights, nr) = (self.job.weights, self.job.weights.layout().panel.nr());
         let columns = self.panels.start * nr..(self.panels.end * nr).min(weights.n());
         raw.zeros.clear();
         raw.zeros.extend(columns.map(|n| i64::from(weights.zero_int(n, g))));
@@ -230,15 +232,11 @@ impl Product<'_> {
     #[cold]
     #[inline(never)]
     fn fold_wide(&self, y: &mut [f32], (raw, tally): (&mut RawSums, &mut Tally), g: usize) {
-        let slices = self.tile.groups[g].slices;
-        let kernel = self.job.selection.kernel(self.tile.rows, slices);
-        self.count(tally, kernel, slices);
-        let (rows, sums) = (kernel.mr * kernel.nr(), kernel.mr * kernel.slices * kernel.nr());
-        raw.sums.resize(sums, 0);
-        for (sub, y) in y.chunks_exact_mut(rows).enumerate() {
-            kernel.run(&mut self.args(kernel, sub, g..g + 1, TileOut::Sums(&mut raw.sums)));
-            kernel.fold_wide(&mut self.args(kernel, sub, g..g + 1, TileOut::Fold(y)), &raw.sums);
-        }
+        self.form((raw, tally), g, true);
+        let (rows, slices) = (self.tile.rows, self.tile.groups[g].slices);
+        let kernel = self.job.selection.kernel(rows, slices);
+        let args = &mut self.args(kernel, 0, g..g + 1, TileOut::Fold(y));
+        kernel.fold_wide(args, (rows, slices), &raw.sums);
     }
 
     /// Continues y over group `g` from raw sums.

@@ -8,6 +8,7 @@ use crate::base::float::{Element, canonical, check_environment};
 use crate::base::parallel::Team;
 use crate::epilogue::{Epilogue, Output};
 use crate::host::tile::{Product, TileRun};
+use crate::host::width::Width;
 use crate::host::workspace::{Scratch, Workspace};
 use crate::kernel::select::Selection;
 use crate::pack::activations::{LhsTile, NonFinite, PackArgs, PackTile, TileSpec};
@@ -41,6 +42,8 @@ pub(super) struct Job<'a> {
     pub(super) mode: Mode,
     /// Integers that join the groups' sums.
     pub(super) rest: Option<&'a Rest<'a>>,
+    /// Whether the groups' integers are asked for, not their products.
+    pub(super) sums: bool,
 }
 
 /// What a rectangle of the output becomes.
@@ -53,6 +56,11 @@ pub(super) enum Finish<'a> {
 }
 
 impl Job<'_> {
+    /// How groups of this many slices are folded.
+    pub(super) fn width(&self, slices: usize) -> Width {
+        Width::of(self.weights.group(), self.weights.scheme().span(), slices)
+    }
+
     /// How its tiles of this many rows are laid out.
     fn spec(&self, rows: usize) -> TileSpec {
         let (panel, scheme) = (self.weights.layout().panel, self.weights.scheme());
@@ -62,6 +70,7 @@ impl Job<'_> {
             k: self.weights.k(),
             group: self.weights.group().max(1),
             zero: symmetric.then(|| i32::from(scheme.symmetric_zero())),
+            folded: !self.sums && self.width(2) == Width::Narrow,
             lhs_rows: self.selection.lhs_rows(rows),
         }
     }

@@ -28,7 +28,7 @@ use core::sync::atomic::AtomicUsize;
 impl Kernel {
     const fn row<
         S: Simd,
-        Q: Rule<S, B, U, P, R>,
+        Q: Rule<S, B, U, P, R> + Rule<S, B, U, P, MR>,
         const B: usize,
         const U: usize,
         const P: usize,
@@ -36,27 +36,32 @@ impl Kernel {
         const MR: usize,
         const R: usize,
     >() -> Self {
-        assert!(U == Q::LHS * unit(B as u8));
+        let (family, lhs) = (<Q as Rule<S, B, U, P, R>>::FAMILY, <Q as Rule<S, B, U, P, R>>::LHS);
+        let book = <Q as Rule<S, B, U, P, R>>::BOOK;
+        assert!(U == lhs * unit(B as u8));
+        let at_once = <Q as Rule<S, B, U, P, R>>::ROWS;
+        // Of three slices, those that lie apart are lhs rows of their own.
+        assert!(R.is_multiple_of(at_once) && (SL < 3 || MR.is_multiple_of(at_once)));
         Self {
-            family: Q::FAMILY,
+            family,
             isa: S::ISA,
             layout: PanelLayout {
                 lanes: S::LANES,
                 bits: B as u8,
-                book: Q::BOOK,
+                book,
             },
             unit: unit(B as u8),
-            lhs: Q::LHS,
+            lhs,
             slices: SL,
             mr: MR,
             name: Name::new()
-                .text(Q::FAMILY.name())
+                .text(family.name())
                 .text("-a")
                 .number(8 * SL)
-                .text(if Q::BOOK { ".b" } else { ".w" })
+                .text(if book { ".b" } else { ".w" })
                 .number(B)
                 .text(".")
-                .text(Q::FAMILY.sums())
+                .text(family.sums())
                 .text("-")
                 .number(MR)
                 .text("x")
@@ -68,7 +73,7 @@ impl Kernel {
             run: enter::<S, Sweep<Q, B, U, P, SL, MR, R>>,
             fold_wide: enter::<S, Wide>,
             supported: has::<S>,
-            expand: if Q::LHS > 1 {
+            expand: if lhs > 1 {
                 Some(enter::<S, Expand<Q, B, U, P, R>>)
             } else {
                 None
@@ -143,14 +148,12 @@ macro_rules! rows_of_32_registers {
             [
                 (1, 12, 12), (1, 8, 8), (1, 4, 4), (1, 2, 2), (1, 1, 1),
                 (2, 6, 12), (2, 4, 8), (2, 2, 4), (2, 1, 2),
-                (3, 4, 12), (3, 2, 6), (3, 1, 3),
-                (4, 2, 8), (4, 1, 4)
+                (3, 4, 12), (3, 2, 6), (3, 1, 3)
             ],
             [
                 (1, 12, 12), (1, 4, 4), (1, 1, 1),
                 (2, 6, 12), (2, 2, 4), (2, 1, 2),
-                (3, 4, 12), (3, 1, 3),
-                (4, 1, 4)
+                (3, 4, 12), (3, 1, 3)
             ]
         )
     };
@@ -167,14 +170,12 @@ macro_rules! rows_of_16_registers {
             [
                 (1, 6, 6), (1, 4, 4), (1, 2, 2), (1, 1, 1),
                 (2, 3, 6), (2, 2, 4), (2, 1, 2),
-                (3, 2, 6), (3, 1, 3),
-                (4, 1, 4)
+                (3, 2, 6), (3, 1, 3)
             ],
             [
                 (1, 6, 6), (1, 2, 2), (1, 1, 1),
                 (2, 3, 6), (2, 1, 2),
-                (3, 2, 6), (3, 1, 3),
-                (4, 1, 4)
+                (3, 2, 6), (3, 1, 3)
             ]
         )
     };
@@ -191,14 +192,12 @@ macro_rules! rows_of_16_registers_and_products {
             [
                 (1, 4, 4), (1, 2, 2), (1, 1, 1),
                 (2, 2, 4), (2, 1, 2),
-                (3, 1, 3),
-                (4, 1, 4)
+                (3, 1, 3)
             ],
             [
                 (1, 4, 4), (1, 1, 1),
                 (2, 2, 4), (2, 1, 2),
-                (3, 1, 3),
-                (4, 1, 4)
+                (3, 1, 3)
             ]
         )
     };
@@ -214,14 +213,12 @@ macro_rules! rows_in_memory {
             [
                 (1, 4, 4), (1, 1, 1),
                 (2, 2, 4), (2, 1, 2),
-                (3, 1, 3),
-                (4, 1, 4)
+                (3, 1, 3)
             ],
             [
                 (1, 4, 4), (1, 1, 1),
                 (2, 1, 2),
-                (3, 1, 3),
-                (4, 1, 4)
+                (3, 1, 3)
             ]
         )
     };
@@ -237,14 +234,12 @@ macro_rules! single_rows {
             [
                 (1, 1, 1),
                 (2, 1, 2),
-                (3, 1, 3),
-                (4, 1, 4)
+                (3, 1, 3)
             ],
             [
                 (1, 1, 1),
                 (2, 1, 2),
-                (3, 1, 3),
-                (4, 1, 4)
+                (3, 1, 3)
             ]
         )
     };
@@ -256,10 +251,10 @@ mod tiers {
     use crate::simd::avx512vbmi::Avx512Vbmi;
     use crate::simd::{avx2::Avx2, avx512::Avx512, avx512vnni::Avx512Vnni, avxvnni::AvxVnni};
 
-    static AVX2: Rows<7, 6> = rows_of_16_registers_and_products!(Avx2, Short);
-    static AVX_VNNI: Rows<10, 8> = rows_of_16_registers!(AvxVnni, Direct);
-    static AVX512: Rows<14, 9> = rows_of_32_registers!(Avx512, Short);
-    static AVX512_VNNI: Rows<14, 9> = rows_of_32_registers!(Avx512Vnni, Direct);
+    static AVX2: Rows<6, 5> = rows_of_16_registers_and_products!(Avx2, Short);
+    static AVX_VNNI: Rows<9, 7> = rows_of_16_registers!(AvxVnni, Direct);
+    static AVX512: Rows<12, 8> = rows_of_32_registers!(Avx512, Short);
+    static AVX512_VNNI: Rows<12, 8> = rows_of_32_registers!(Avx512Vnni, Direct);
 
     static AVX2_PLANES: [Kernel; 8] = plane_rows!(Avx2, (1, 4, 4));
     static AVX512_VNNI_PLANES: [Kernel; 8] = plane_rows!(Avx512Vnni, (1, 8, 8));
@@ -284,23 +279,21 @@ mod tiers {
     use crate::simd::{neon::Neon, neondot::NeonDot, neoni8mm::NeonI8mm};
 
     // The 16-bit sums of an accumulator take two of the 32 registers.
-    static NEON: Rows<10, 8> = rows_of_16_registers!(Neon, Short);
-    static NEON_DOT: Rows<14, 9> = rows_of_32_registers!(NeonDot, Direct);
+    static NEON: Rows<9, 7> = rows_of_16_registers!(Neon, Short);
+    static NEON_DOT: Rows<12, 8> = rows_of_32_registers!(NeonDot, Direct);
     #[rustfmt::skip]
-    static NEON_I8MM: Rows<12, 7> = rows!(
+    static NEON_I8MM: Rows<10, 6> = rows!(
         NeonI8mm,
         Matrix,
         [
                 (1, 12, 12), (1, 8, 8), (1, 4, 4), (1, 2, 2),
                 (2, 6, 12), (2, 4, 8), (2, 2, 4), (2, 1, 2),
-                (3, 4, 12), (3, 2, 6),
-                (4, 2, 8), (4, 1, 4)
+                (3, 4, 12), (3, 2, 6)
             ],
         [
                 (1, 12, 12), (1, 4, 4),
                 (2, 6, 12), (2, 2, 4), (2, 1, 2),
-                (3, 4, 12),
-                (4, 1, 4)
+                (3, 4, 12)
             ]
     );
     static NEON_I8MM_ODD: Rows<2, 2> = rows!(NeonI8mm, Direct, [(1, 1, 1), (3, 1, 3)], [(1, 1, 1), (3, 1, 3)]);
@@ -324,29 +317,28 @@ mod tiers {
 }
 
 /// Portable rows, and those for the layouts of the tiers with fewer lanes.
-static SCALAR16: Rows<6, 5> = rows_in_memory!(Scalar<16>, Direct);
-static SCALAR8: Rows<4, 4> = single_rows!(Scalar<8>, Direct);
-static SCALAR4: Rows<4, 4> = single_rows!(Scalar<4>, Direct);
+static SCALAR16: Rows<5, 4> = rows_in_memory!(Scalar<16>, Direct);
+static SCALAR8: Rows<3, 3> = single_rows!(Scalar<8>, Direct);
+static SCALAR4: Rows<3, 3> = single_rows!(Scalar<4>, Direct);
 
 /// Odd lane counts, which shake packing and loops on any machine.
 #[cfg(any(test, feature = "testing"))]
-static SCALAR3: Rows<6, 5> = rows_in_memory!(Scalar<3>, Direct);
+static SCALAR3: Rows<5, 4> = rows_in_memory!(Scalar<3>, Direct);
 #[cfg(any(test, feature = "testing"))]
-static SCALAR5: Rows<6, 5> = rows_in_memory!(Scalar<5>, Short);
+static SCALAR5: Rows<5, 4> = rows_in_memory!(Scalar<5>, Short);
 
 /// The matrix rule on any machine.
 #[cfg(any(test, feature = "testing"))]
 #[rustfmt::skip]
-static SCALAR12: Rows<5, 3> = rows!(
+static SCALAR12: Rows<4, 2> = rows!(
     Scalar<12>,
     Matrix,
     [
                 (1, 4, 4), (1, 2, 2),
                 (2, 1, 2),
-                (3, 2, 6),
-                (4, 1, 4)
+                (3, 2, 6)
             ],
-    [(1, 4, 4), (2, 1, 2), (4, 1, 4)]
+    [(1, 4, 4), (2, 1, 2)]
 );
 #[cfg(any(test, feature = "testing"))]
 static SCALAR12_ODD: Rows<2, 2> = rows!(Scalar<12>, Direct, [(1, 1, 1), (3, 1, 3)], [(1, 1, 1), (3, 1, 3)]);

@@ -9,8 +9,10 @@
 //! * two: `T = f32(D_0 + 256·D_1)`
 //! * three: with `m = D_0 + 256·D_1`, `T = fma(f32(D_2 + (m >> 16)), 65536, f32(m & 65535))`. Both conversions are exact:
 //!   `|D_2 + (m >> 16)| < 2^31/257 + 2^15 < 2^24`.
-//! * four: with `m = D_1 + 256·D_2` and `low = D_0 + 256·(m & 65535)`,
-//!   `T = fma(f32(D_3 + (m >> 16) + (low >> 24)), 2^24, f32(low & (2^24 − 1)))`, exact in its parts for the same reason.
+//! * four, D_0 from the slice that lies apart: with `m = D_1 + 256·D_2` and `low = D_0 + 256·(m & 65535)`,
+//!   `T = fma(f32(D_3 + (m >> 16) + (low >> 24)), 2^24, f32(low & (2^24 − 1)))`, its parts exact for the same reason.
+//!
+//! Zero points are taken off m as a whole: its first slice starts from, or is given, `−z·(B_0 + 256·B_1)`.
 //!
 //! Longer groups are folded from stored sums, by [`wide`](crate::kernel::wide) or by the caller; five slices and more
 //! always.
@@ -39,6 +41,8 @@ pub(super) struct How {
     raw: bool,
     /// How the fold scales.
     fold: FoldKind,
+    /// Whether groups are folded, not stored.
+    folds: bool,
 }
 
 impl How {
@@ -50,7 +54,14 @@ impl How {
             sign_only: args.sign_only,
             raw: matches!(args.out, TileOut::Raw(_)),
             fold: args.fold,
+            folds: matches!(args.out, TileOut::Fold(_)),
         }
+    }
+
+    /// Whether the bias of lhs row `r` is part of that of the lhs row before it, of `slices` slices.
+    #[inline(always)]
+    fn joined(self, slices: usize, r: usize) -> bool {
+        slices > 1 && r % slices == 1 && self.folds
     }
 }
 
@@ -82,6 +93,16 @@ impl<'a> Group<'a> {
             bias: args.bias.0,
             factor: args.factor.0,
             negative_sum: args.negative_sum,
+        }
+    }
+
+    /// The group's slices that lie apart, after `lhs` bytes and `rows` lhs rows.
+    #[inline(always)]
+    pub(super) fn apart(self, lhs: usize, rows: usize) -> Self {
+        Self {
+            lhs: &self.lhs[lhs..],
+            bias: &self.bias[rows..],
+            ..self
         }
     }
 
@@ -159,11 +180,11 @@ pub(super) fn load_scales<S: Simd>(simd: S, scale: ScaleType, bytes: &[u8]) -> [
     [load_scale(simd, scale, bytes), load_scale(simd, scale, &bytes[at..])]
 }
 
-/// The accumulators' first values: `−z·B` per slice where there are zero points, so that they cost one multiplication a
-/// group. Symmetric weights start at 0 and get theirs from [`finish`]: additions there are off the critical path, which
+/// The accumulators' first values: `−z·B` where there are zero points, so that they cost a multiplication a group for each
+/// slice, or for two that are put together first. Symmetric weights start at 0 and get theirs from [`finish`]: additions there are off the critical path, which
 /// loads here are on. Where a rule takes `origin` off every code, `origin·B` is added back.
 #[inline(always)]
-pub(super) fn start<S: Simd, const B: usize, const R: usize>(
+pub(super) fn start<S: Simd, const B: usize, const SL: usize, const R: usize>(
     simd: S,
     how: How,
     group: Group<'_>,
@@ -192,6 +213,9 @@ pub(super) fn start<S: Simd, const B: usize, const R: usize>(
         }
     };
     for r in 0..R {
+        if how.joined(SL, r) {
+            continue;
+        }
         let bias = simd.splat_i32(bias[r]);
         for v in 0..2 {
             let zero = if origin == 0 {
@@ -217,38 +241,36 @@ fn nothing<S: Simd, const R: usize>(simd: S) -> Tile<S, R> {
     acc
 }
 
-/// `T` of one row and vector.
+/// `T` of one row and vector; `lowest` is the sum of the slice that lies apart.
 #[inline(always)]
-fn total<S: Simd, const SL: usize, const R: usize>(simd: S, acc: &Tile<S, R>, row: usize, v: usize) -> S::F {
+fn total<S: Simd, const SL: usize, const R: usize>(
+    simd: S,
+    acc: &Tile<S, R>,
+    row: usize,
+    v: usize,
+    lowest: Option<S::I>,
+) -> S::F {
     let d = row * SL;
     if SL == 1 {
         return simd.to_f32(acc[d][v]);
     }
-    // The two lowest slices, the two above the lowest of four.
-    let first = d + if SL == 4 { 1 } else { 0 };
-    let m = simd.add(acc[first][v], simd.shl8(acc[first + 1][v]));
-    match SL {
-        2 => simd.to_f32(m),
-        3 => {
-            let hi = simd.to_f32(simd.add(acc[d + 2][v], simd.high16(m)));
-            simd.fma(hi, simd.splat_f32(65_536.0), simd.to_f32(simd.low16(m)))
-        }
-        4 => {
-            let low = simd.add(acc[d][v], simd.shl8(simd.low16(m)));
-            let hi = simd.add(simd.add(acc[d + 3][v], simd.high16(m)), simd.sar(low, 24));
-            simd.fma(
-                simd.to_f32(hi),
-                simd.splat_f32(16_777_216.0),
-                simd.to_f32(simd.low24(low)),
-            )
-        }
-        _ => unreachable!("more than four slices are folded from stored sums"),
+    let m = simd.add(acc[d][v], simd.shl8(acc[d + 1][v]));
+    if SL == 2 {
+        return simd.to_f32(m);
     }
+    let (high, low) = (simd.add(acc[d + 2][v], simd.high16(m)), simd.low16(m));
+    let Some(lowest) = lowest else {
+        return simd.fma(simd.to_f32(high), simd.splat_f32(65_536.0), simd.to_f32(low));
+    };
+    let low = simd.add(lowest, simd.shl8(low));
+    let high = simd.add(high, simd.sar(low, 24));
+    let low = simd.to_f32(simd.low24(low));
+    simd.fma(simd.to_f32(high), simd.splat_f32(16_777_216.0), low)
 }
 
 /// Adds to the accumulators what [`start`] left out.
 #[inline(always)]
-fn correct<S: Simd, const B: usize, const R: usize>(
+pub(super) fn correct<S: Simd, const B: usize, const SL: usize, const R: usize>(
     simd: S,
     how: How,
     group: Group<'_>,
@@ -267,7 +289,9 @@ fn correct<S: Simd, const B: usize, const R: usize>(
                 if B == 1 && how.sign_only {
                     acc[r][v] = simd.add(acc[r][v], acc[r][v]);
                 }
-                acc[r][v] = simd.add(acc[r][v], bias);
+                if !how.joined(SL, r) {
+                    acc[r][v] = simd.add(acc[r][v], bias);
+                }
             }
         }
     }
@@ -275,7 +299,7 @@ fn correct<S: Simd, const B: usize, const R: usize>(
 
 /// Stores the sums of one group, `[lhs row, nr]`.
 #[inline(always)]
-pub(super) fn store<S: Simd, const B: usize, const R: usize>(
+pub(super) fn store<S: Simd, const B: usize, const SL: usize, const R: usize>(
     simd: S,
     how: How,
     group: Group<'_>,
@@ -283,7 +307,7 @@ pub(super) fn store<S: Simd, const B: usize, const R: usize>(
     mut acc: Tile<S, R>,
     sums: &mut [i32],
 ) {
-    correct::<S, B, R>(simd, how, group, origin, &mut acc);
+    correct::<S, B, SL, R>(simd, how, group, origin, &mut acc);
     let sums = &mut S::ints(sums)[..2 * R];
     for r in 0..R {
         simd.store_i32(acc[r][0], &mut sums[2 * r]);
@@ -299,9 +323,10 @@ pub(super) fn finish<S: Simd, const B: usize, const SL: usize, const MR: usize, 
     group: Group<'_>,
     origin: i32,
     mut acc: Tile<S, R>,
+    lowest: Option<Tile<S, MR>>,
     tile: &mut [f32],
 ) {
-    correct::<S, B, R>(simd, how, group, origin, &mut acc);
+    correct::<S, B, SL, R>(simd, how, group, origin, &mut acc);
     let factor: &[f32; MR] = group.factor.first_chunk().expect("a factor for every row");
     let y = S::floats(tile);
     let scale = load_scales(simd, how.scale, group.record);
@@ -312,7 +337,7 @@ pub(super) fn finish<S: Simd, const B: usize, const SL: usize, const MR: usize, 
                 let t = simd.splat_f32(factor[m]);
                 for v in 0..2 {
                     let y = &mut y[2 * m + v];
-                    let sum = total::<S, SL, R>(simd, &acc, m, v);
+                    let sum = total::<S, SL, R>(simd, &acc, m, v, None);
                     let next = simd.fma(sum, simd.mul_f32(scale[v], t), simd.load_floats(y));
                     simd.store_floats(next, y);
                 }
@@ -322,21 +347,15 @@ pub(super) fn finish<S: Simd, const B: usize, const SL: usize, const MR: usize, 
             for m in 0..MR {
                 for v in 0..2 {
                     let y = &mut y[2 * m + v];
-                    let sum = total::<S, SL, R>(simd, &acc, m, v);
+                    let sum = total::<S, SL, R>(simd, &acc, m, v, None);
                     simd.store_floats(simd.fma(sum, scale[v], simd.load_floats(y)), y);
                 }
             }
         }
-        FoldKind::Unit if matches!(SL, 2..=4) => {
-            for m in 0..MR {
-                let unit = simd.splat_f32(factor[m]);
-                for v in 0..2 {
-                    let y = &mut y[2 * m + v];
-                    let value = simd.mul_f32(total::<S, SL, R>(simd, &acc, m, v), unit);
-                    simd.store_floats(simd.fma(value, scale[v], simd.load_floats(y)), y);
-                }
-            }
-        }
+        FoldKind::Unit if matches!(SL, 2..=3) => match lowest {
+            None => units::<S, SL, MR, R>(simd, &acc, None, factor, scale, y),
+            Some(lowest) => units::<S, SL, MR, R>(simd, &acc, Some(&lowest), factor, scale, y),
+        },
         kind => unreachable!("{kind:?} of {SL} slices"),
     }
     if how.zero == ZeroLayout::Float {
@@ -350,6 +369,30 @@ pub(super) fn finish<S: Simd, const B: usize, const SL: usize, const MR: usize, 
             factor: (how.fold == FoldKind::GroupScale).then_some(group.factor),
             negative_sum: group.negative_sum,
         });
+    }
+}
+
+/// `y = fma(T·u, s, y)` for all rows.
+#[inline(always)]
+fn units<S: Simd, const SL: usize, const MR: usize, const R: usize>(
+    simd: S,
+    acc: &Tile<S, R>,
+    lowest: Option<&Tile<S, MR>>,
+    factor: &[f32; MR],
+    scale: [S::F; 2],
+    y: &mut [S::Floats],
+) {
+    for m in 0..MR {
+        let unit = simd.splat_f32(factor[m]);
+        for v in 0..2 {
+            let y = &mut y[2 * m + v];
+            let lowest = match lowest {
+                Some(lowest) => Some(lowest[m][v]),
+                None => None,
+            };
+            let value = simd.mul_f32(total::<S, SL, R>(simd, acc, m, v, lowest), unit);
+            simd.store_floats(simd.fma(value, scale[v], simd.load_floats(y)), y);
+        }
     }
 }
 

@@ -42,7 +42,7 @@ pub enum TileOut<'a> {
     Sums(&'a mut [i32]),
 }
 
-/// The products of one tile with a run of neighbouring panels, over `groups` groups of equal length and slice count.
+/// The products of one tile with a run of neighbouring panels, over `groups` groups of equal length and slice count, but for slices apart.
 #[derive(Debug)]
 pub struct TileArgs<'a> {
     /// Panels in the run; 1 where sums are stored.
@@ -73,6 +73,8 @@ pub struct TileArgs<'a> {
     pub lhs_bytes: usize,
     /// Biases of the first group's lhs rows, and the step to the next group's.
     pub bias: (&'a [i32], usize),
+    /// Which groups have a slice more that lies apart, with its biases: only where the kernel has three and folds.
+    pub apart: &'a [bool],
     /// Factors of the first group's rows, and the step to the next group's.
     pub factor: (&'a [f32], usize),
     /// Negative activation sums of the first group's rows; the step is that of the factors.
@@ -113,7 +115,7 @@ pub struct Kernel {
     pub unit: usize,
     /// Bytes that it reads for an activation.
     pub lhs: usize,
-    /// Activation slices.
+    /// Activation slices. Kernels with three also fold groups of four, whose lowest slice lies apart.
     pub slices: usize,
     /// Activation rows of the tile.
     pub mr: usize,
@@ -172,18 +174,18 @@ impl Kernel {
         (self.run)(args);
     }
 
-    /// Continues a tile by one group whose `D − z·B`, `[lhs row, nr]`, are stored. Panics as [`Kernel::run`], and where
-    /// the arguments do not ask for a fold.
-    pub fn fold_wide(&self, args: &mut TileArgs<'_>, sums: &[i32]) {
+    /// Continues a tile of so many rows by one group whose `D − z·B`, `[row, slice, nr]`, are stored. Panics as
+    /// [`Kernel::run`], and where the arguments do not ask for a fold.
+    pub fn fold_wide(&self, args: &mut TileArgs<'_>, (rows, slices): (usize, usize), sums: &[i32]) {
         let TileOut::Fold(y) = &mut args.out else {
             panic!("stored sums are folded into y");
         };
         let max = (1u32 << self.layout.bits) as f32;
         (self.fold_wide)(&mut WideArgs {
             sums,
-            slices: self.slices,
+            slices,
             y,
-            rows: self.mr,
+            rows,
             scale: args.scale,
             scales: args.records,
             zeros: (args.zero == ZeroLayout::Float).then_some((args.zeros, max)),

@@ -16,7 +16,7 @@ use core::ops::RangeInclusive;
 use std::sync::OnceLock;
 
 /// Most slices of a kernel.
-const MAX_FOLDED: usize = 4;
+const MAX_FOLDED: usize = 3;
 
 /// Most tile heights of a tier.
 const MAX_HEIGHTS: usize = 8;

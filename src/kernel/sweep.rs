@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::kernel::fold::{self, Group, How, Steps};
-use crate::kernel::rule::{Reading, Rule};
+use crate::kernel::rule::{Reading, Rule, Tile};
 use crate::kernel::{TileArgs, TileOut};
 use crate::pack::activations::LhsTile;
 use crate::simd::isa::{Body, Simd, Work};
@@ -32,45 +32,81 @@ impl<S, Q, const B: usize, const U: usize, const P: usize, const SL: usize, cons
     for Sweep<Q, B, U, P, SL, MR, R>
 where
     S: Simd,
-    Q: Rule<S, B, U, P, R>,
+    Q: Rule<S, B, U, P, R> + Rule<S, B, U, P, MR>,
 {
     #[inline(always)]
     fn body(simd: S, args: &mut TileArgs<'_>) {
         const { assert!(R == MR * SL) };
-        assert!(!Q::BOOK || args.book.is_some(), "a row for books is called with one");
+        let book = <Q as Rule<S, B, U, P, R>>::BOOK;
+        assert!(!book || args.book.is_some(), "a row for books is called with one");
+        let (lhs_bytes, origin) = (<Q as Rule<S, B, U, P, R>>::LHS, <Q as Rule<S, B, U, P, R>>::ORIGIN);
         let how = How::of(args);
-        let reading = Reading::new(simd, args.ahead, args.book.filter(|_| Q::BOOK), Q::ORIGIN);
+        let reading = Reading::new(simd, args.ahead, args.book.filter(|_| book), origin);
         let (panels, groups) = (
             (args.panels, Steps::panels(args)),
             (args.groups, Steps::groups::<S>(args)),
         );
-        let (outer, inner) = if Q::LHS > 1 { (groups, panels) } else { (panels, groups) };
+        let (outer, inner) = if lhs_bytes > 1 {
+            (groups, panels)
+        } else {
+            (panels, groups)
+        };
         let scale_bytes = 2 * S::LANES * args.scale.bytes();
         let mut first = Group::first(args);
         for o in 0..outer.0 {
             let mut group = first;
             for n in 0..inner.0 {
-                let (p, i) = if Q::LHS > 1 { (n, o) } else { (o, n) };
+                let (p, i) = if lhs_bytes > 1 { (n, o) } else { (o, n) };
                 let codes = &S::blocks(&group.record[scale_bytes..])[..args.units * 2 * P];
                 let lhs = group.lhs.as_chunks::<U>().0.as_chunks::<R>().0;
                 let lhs = &lhs[..args.units];
-                let acc = fold::start::<S, B, R>(simd, how, group, Q::ORIGIN);
-                let acc = Q::group(simd, codes, lhs, reading, acc);
+                let mut lowest = None;
+                if const { SL == 3 } {
+                    if args.apart[i] {
+                        let apart = group.apart(lhs.len() * R * U, R);
+                        lowest = Some(lowest_sums::<S, Q, B, U, P, MR>(simd, how, apart, codes, reading));
+                    }
+                }
+                let acc = fold::start::<S, B, SL, R>(simd, how, group, origin);
+                let acc = <Q as Rule<S, B, U, P, R>>::group(simd, codes, lhs, reading, acc);
                 match &mut args.out {
                     TileOut::Fold(y) => {
                         let tile = &mut y[2 * S::LANES * MR * p..][..2 * S::LANES * MR];
-                        fold::finish::<S, B, SL, MR, R>(simd, how, group, Q::ORIGIN, acc, tile);
+                        fold::finish::<S, B, SL, MR, R>(simd, how, group, origin, acc, lowest, tile);
                     }
                     TileOut::Raw(sums) | TileOut::Sums(sums) => {
                         let sums = &mut sums[2 * S::LANES * R * i..];
-                        fold::store::<S, B, R>(simd, how, group, Q::ORIGIN, acc, sums);
+                        fold::store::<S, B, SL, R>(simd, how, group, origin, acc, sums);
                     }
+                }
+                if SL == 3 && args.apart[i] {
+                    group = group.apart(lhs.len() * MR * U, MR);
                 }
                 group = group.next(&inner.1);
             }
             first = first.next(&outer.1);
         }
     }
+}
+
+/// The sums of the slices that lie apart.
+#[inline(always)]
+fn lowest_sums<S, Q, const B: usize, const U: usize, const P: usize, const MR: usize>(
+    simd: S,
+    how: How,
+    apart: Group<'_>,
+    codes: &[S::Block],
+    reading: Reading<S>,
+) -> Tile<S, MR>
+where
+    S: Simd,
+    Q: Rule<S, B, U, P, MR>,
+{
+    let lhs = apart.lhs.as_chunks::<U>().0.as_chunks::<MR>().0;
+    let acc = fold::start::<S, B, 1, MR>(simd, how, apart, Q::ORIGIN);
+    let mut acc = Q::group(simd, codes, &lhs[..codes.len() / (2 * P)], reading, acc);
+    fold::correct::<S, B, 1, MR>(simd, how, apart, Q::ORIGIN, &mut acc);
+    acc
 }
 
 /// Makes what rule `Q` reads of a tile's slices.

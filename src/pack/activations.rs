@@ -9,7 +9,8 @@
 //! unit 0: lhs row 0 (unit bytes) | lhs row 1 | … | lhs row R−1      unit 1: …
 //! ```
 //!
-//! Padding at the end of a group is zero.
+//! Padding at the end of a group is zero. Where kernels fold groups, the lowest of four slices lies apart, after the three
+//! above it: as a sub-tile of one slice.
 #![forbid(unsafe_code)]
 
 use crate::base::error::Result;
@@ -38,6 +39,9 @@ pub struct TileSpec {
     pub group: usize,
     /// The zero point of symmetric weights, which is then multiplied into the biases; `None` where the kernel does it.
     pub zero: Option<i32>,
+    /// Whether kernels fold groups of up to four slices in 32 bits. Then the lowest of four lies apart, and the biases of
+    /// the two slices that are put together first are one: see [`LhsTile::bias`].
+    pub folded: bool,
     /// Lhs rows that lie together, unit by unit, by number of slices: those of a kernel's tile. They divide those of the
     /// whole tile.
     pub lhs_rows: [usize; MAX_SLICES + 1],
@@ -50,8 +54,27 @@ pub struct GroupEntry {
     pub offset: usize,
     /// Its first bias.
     pub bias: usize,
-    /// Slices of every row in this group.
+    /// Slices of every row in this group, without the one that lies apart.
     pub slices: usize,
+    /// Whether one more slice lies apart, below the others.
+    pub apart: bool,
+}
+
+impl GroupEntry {
+    /// All slices of a row.
+    #[must_use]
+    pub fn all_slices(&self) -> usize {
+        self.slices + usize::from(self.apart)
+    }
+
+    /// Where slice `j` of row `r` of a tile of `rows` rows lies: lhs rows in front of its sub-tiles, and its lhs row there.
+    #[inline(always)]
+    fn place(&self, rows: usize, r: usize, j: usize) -> (usize, usize) {
+        match j.checked_sub(usize::from(self.apart)) {
+            Some(above) => (0, r * self.slices + above),
+            None => (rows * self.slices, r),
+        }
+    }
 }
 
 /// A non-finite input.
@@ -74,7 +97,8 @@ pub struct LhsTile {
     pub bytes: Vec<u8>,
     /// What a kernel makes of them where it does not read them as they are.
     pub expanded: AVec<u8, ConstAlign<64>>,
-    /// `−B`, or `−z·B` for symmetric weights, per lhs row: what accumulators start from.
+    /// `−B`, or `−z·B` for symmetric weights, per lhs row: what accumulators start from. Where kernels fold, the second
+    /// lhs row of two or three has 0, and 256 times its bias is in that of the first, as the products will be.
     pub bias: Vec<i32>,
     /// Per (group, row): t in `a8` and `a16`, the unit in `exact`, else 1.
     pub factor: Vec<f32>,
@@ -82,11 +106,13 @@ pub struct LhsTile {
     pub negative_sum: Vec<f32>,
     /// The groups.
     pub groups: Vec<GroupEntry>,
+    /// Whether a slice lies apart, per group.
+    pub apart: Vec<bool>,
     /// t per row, in the modes whose epilogue applies it.
     pub row_scale: Vec<f32>,
     /// Non-finite inputs, row after row.
     pub non_finite: Vec<NonFinite>,
-    /// Whether all groups have the same number of slices and of units.
+    /// Whether all groups have the same number of slices, but for those that lie apart, and of units.
     even: bool,
     /// Shift from 2^-24 to the unit, per (row, group) in `exact`.
     shifts: Vec<u8>,
@@ -109,6 +135,7 @@ impl Default for LhsTile {
             factor: Vec::new(),
             negative_sum: Vec::new(),
             groups: Vec::new(),
+            apart: Vec::new(),
             row_scale: Vec::new(),
             non_finite: Vec::new(),
             even: false,
@@ -163,7 +190,7 @@ fn room<T>(buffer: &mut Vec<T>, len: usize) {
 }
 
 impl LhsTile {
-    /// The slices of every group, where all have the same number of slices and of units.
+    /// The slices of every group, without those that lie apart, where all have the same number of slices and of units.
     #[must_use]
     pub fn even_slices(&self) -> Option<usize> {
         self.groups.first().filter(|_| self.even).map(|g| g.slices)
@@ -175,6 +202,7 @@ impl LhsTile {
         self.non_finite.clear();
         self.row_scale.clear();
         fit(&mut self.groups, groups);
+        fit(&mut self.apart, groups);
         fit(&mut self.factor, groups * self.rows);
         fit(&mut self.negative_sum, groups * self.rows);
         fit(&mut self.row, spec.k);
@@ -200,16 +228,21 @@ impl LhsTile {
     #[inline(always)]
     fn place_groups(&mut self, spec: &TileSpec) {
         let (mut offset, mut bias) = (0, 0);
+        for (entry, apart) in self.groups.iter_mut().zip(&mut self.apart) {
+            entry.apart = spec.folded && entry.slices == 4;
+            entry.slices -= usize::from(entry.apart);
+            *apart = entry.apart;
+        }
         let slices = self.groups.first().map_or(0, |g| g.slices);
         let last = (spec.k - self.groups.len().saturating_sub(1) * spec.group).div_ceil(spec.unit);
         self.even =
             last == spec.group.min(spec.k).div_ceil(spec.unit) && self.groups.iter().all(|g| g.slices == slices);
         for (g, entry) in self.groups.iter_mut().enumerate() {
-            let slices = entry.slices;
-            *entry = GroupEntry { offset, bias, slices };
+            (entry.offset, entry.bias) = (offset, bias);
             let len = (spec.k - g * spec.group).min(spec.group);
-            offset += len.next_multiple_of(spec.unit) * self.rows * slices;
-            bias += self.rows * slices;
+            let lhs_rows = self.rows * entry.all_slices();
+            offset += len.next_multiple_of(spec.unit) * lhs_rows;
+            bias += lhs_rows;
         }
         fit(&mut self.bytes, offset);
         fit(&mut self.bias, bias);
@@ -335,7 +368,7 @@ impl LhsTile {
             for (g, x) in x.chunks(spec.group).enumerate() {
                 let shift = u32::from(self.shifts[r * groups + g]);
                 let unit = pow2(shift as i32 - 24);
-                if self.groups[g].slices <= 4 {
+                if self.groups[g].all_slices() <= 4 {
                     fit(&mut self.integers, x.len());
                     if finite {
                         f16_multiples(x, shift, &mut self.integers);
@@ -357,14 +390,19 @@ impl LhsTile {
     /// Cuts `integers` into slices, two to four of them.
     #[inline(always)]
     fn finish_integers(&mut self, spec: &TileSpec, g: usize, r: usize, len: usize, factor: f32, unit: f32) {
-        let slices = self.groups[g].slices;
+        let entry = self.groups[g];
         let mut total = 0i64;
-        for j in 0..slices {
+        for j in 0..entry.all_slices() {
             for (a, s) in self.integers.iter().zip(&mut self.slice) {
                 // Adding 128 to every byte makes the balanced digits plain bytes with the top bit flipped.
                 *s = (((*a as u32).wrapping_add(0x8080_8080) >> (8 * j)) as u8 ^ 0x80) as i8;
             }
             total += i64::from(self.scatter(spec, g, r, j, len)) << (8 * j);
+        }
+        if spec.folded {
+            let bias = &mut self.bias[entry.bias + r * entry.slices..];
+            bias[0] += bias[1] << 8;
+            bias[1] = 0;
         }
         self.note(g, r, factor, total, unit);
     }
@@ -403,16 +441,21 @@ impl LhsTile {
         let slice = &self.slice[..padded];
         let sum: i32 = slice.iter().map(|&a| i32::from(a)).sum();
         let entry = self.groups[g];
-        let (lhs_rows, lhs_row) = (spec.lhs_rows[entry.slices], r * entry.slices + j);
+        let (before, lhs_row) = entry.place(self.rows, r, j);
+        let lhs_rows = if before > 0 {
+            self.rows
+        } else {
+            spec.lhs_rows[entry.slices]
+        };
         let (sub, place) = (lhs_row / lhs_rows, lhs_row % lhs_rows);
-        let to = &mut self.bytes[entry.offset + sub * (padded * lhs_rows)..][..padded * lhs_rows];
+        let to = &mut self.bytes[entry.offset + padded * (before + sub * lhs_rows)..][..padded * lhs_rows];
         match spec.unit {
             4 => interleave::<4>(slice, lhs_rows, place, to),
             8 => interleave::<8>(slice, lhs_rows, place, to),
             16 => interleave::<16>(slice, lhs_rows, place, to),
             _ => interleave::<32>(slice, lhs_rows, place, to),
         }
-        self.bias[entry.bias + lhs_row] = -sum * spec.zero.unwrap_or(1);
+        self.bias[entry.bias + before + lhs_row] = -sum * spec.zero.unwrap_or(1);
         sum
     }
 }

@@ -24,6 +24,7 @@ pub fn tile_spec(kernel: &Kernel, w: &QuantMatrix) -> TileSpec {
         k: w.k(),
         group: w.scheme().group_length(w.k()),
         zero: symmetric.then(|| i32::from(w.scheme().symmetric_zero())),
+        folded: true,
         lhs_rows: [kernel.mr * kernel.slices; MAX_SLICES + 1],
     }
 }
@@ -96,6 +97,7 @@ impl KernelCase {
             lhs: &kernel.lhs_of(tile)[kernel.lhs * entry.offset..],
             lhs_bytes: kernel.lhs * units * kernel.unit * lhs_rows,
             bias: (&tile.bias[entry.bias..], lhs_rows),
+            apart: &tile.apart[groups.start..],
             factor: (&tile.factor[groups.start * kernel.mr..], kernel.mr),
             negative_sum: &tile.negative_sum[groups.start * kernel.mr..],
             ahead: 256,
@@ -113,7 +115,11 @@ impl KernelCase {
         let kernel = self.kernel;
         let mut sums = vec![i32::MIN; kernel.mr * kernel.slices * kernel.nr()];
         self.call(p, g..g + 1, TileOut::Sums(&mut sums));
-        kernel.fold_wide(&mut self.args(p, g..g + 1, TileOut::Fold(y)), &sums);
+        kernel.fold_wide(
+            &mut self.args(p, g..g + 1, TileOut::Fold(y)),
+            (kernel.mr, kernel.slices),
+            &sums,
+        );
     }
 
     /// The full groups in one run, then a last one that may be short.

@@ -70,6 +70,7 @@ impl<S: MatrixDot, const BOOK: bool, const B: usize, const U: usize, const P: us
 {
     const FAMILY: Family = Family::Matrix;
     const BOOK: bool = BOOK;
+    const ROWS: usize = 2;
 
     #[inline(always)]
     fn group(
@@ -79,7 +80,7 @@ impl<S: MatrixDot, const BOOK: bool, const B: usize, const U: usize, const P: us
         reading: Reading<S>,
         mut acc: Tile<S, R>,
     ) -> Tile<S, R> {
-        const { assert!(P == blocks(B as u8) && R.is_multiple_of(2) && (B == 4 || !BOOK)) };
+        const { assert!(P == blocks(B as u8) && (B == 4 || !BOOK)) };
         for p in 0..R / 2 {
             for v in 0..2 {
                 [acc[2 * p][v], acc[2 * p + 1][v]] = simd.zip(acc[2 * p][v], acc[2 * p + 1][v]);

@@ -100,6 +100,8 @@ pub(super) trait Rule<S: Simd, const B: usize, const U: usize, const P: usize, c
     /// Bytes that it reads for an activation. Where they are more than one, tiles are [expanded](Self::expand), and
     /// a run of panels takes a group together while its lhs is in cache.
     const LHS: usize = 1;
+    /// Lhs rows that it multiplies at once: `R` is a multiple.
+    const ROWS: usize = 1;
 
     /// Writes `LHS` bytes for every activation of whole units.
     #[inline(always)]
