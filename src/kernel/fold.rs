@@ -22,11 +22,12 @@
     reason = "loops over register tiles count rows and vectors"
 )]
 
+use crate::kernel::offset::{OffsetArgs, Offsets};
 use crate::kernel::rule::Tile;
 use crate::kernel::{FoldKind, TileArgs, TileOut};
 use crate::pack::layout::ZeroLayout;
 use crate::quant::scheme::ScaleType;
-use crate::simd::isa::{Body, Simd, Work};
+use crate::simd::isa::Simd;
 
 /// How the groups of a run are folded.
 #[derive(Debug, Clone, Copy)]
@@ -181,8 +182,9 @@ pub(super) fn load_scales<S: Simd>(simd: S, scale: ScaleType, bytes: &[u8]) -> [
 }
 
 /// The accumulators' first values: `−z·B` where there are zero points, so that they cost a multiplication a group for each
-/// slice, or for two that are put together first. Symmetric weights start at 0 and get theirs from [`finish`]: additions there are off the critical path, which
-/// loads here are on. Where a rule takes `origin` off every code, `origin·B` is added back.
+/// slice, or for two that are put together first. Symmetric weights start at 0 and get theirs from [`finish`]: additions
+/// there are off the critical path, which loads here are on. Where a rule takes `origin` off every code, `origin·B` is
+/// added back.
 #[inline(always)]
 pub(super) fn start<S: Simd, const B: usize, const SL: usize, const R: usize>(
     simd: S,
@@ -241,14 +243,14 @@ fn nothing<S: Simd, const R: usize>(simd: S) -> Tile<S, R> {
     acc
 }
 
-/// `T` of one row and vector; `lowest` is the sum of the slice that lies apart.
+/// `T` of one row and vector; `lowest` has the sums of the slices that lie apart.
 #[inline(always)]
-fn total<S: Simd, const SL: usize, const R: usize>(
+fn total<S: Simd, const SL: usize, const MR: usize, const R: usize>(
     simd: S,
     acc: &Tile<S, R>,
     row: usize,
     v: usize,
-    lowest: Option<S::I>,
+    lowest: Option<&Tile<S, MR>>,
 ) -> S::F {
     let d = row * SL;
     if SL == 1 {
@@ -262,7 +264,7 @@ fn total<S: Simd, const SL: usize, const R: usize>(
     let Some(lowest) = lowest else {
         return simd.fma(simd.to_f32(high), simd.splat_f32(65_536.0), simd.to_f32(low));
     };
-    let low = simd.add(lowest, simd.shl8(low));
+    let low = simd.add(lowest[row][v], simd.shl8(low));
     let high = simd.add(high, simd.sar(low, 24));
     let low = simd.to_f32(simd.low24(low));
     simd.fma(simd.to_f32(high), simd.splat_f32(16_777_216.0), low)
@@ -337,7 +339,7 @@ pub(super) fn finish<S: Simd, const B: usize, const SL: usize, const MR: usize, 
                 let t = simd.splat_f32(factor[m]);
                 for v in 0..2 {
                     let y = &mut y[2 * m + v];
-                    let sum = total::<S, SL, R>(simd, &acc, m, v, None);
+                    let sum = total::<S, SL, MR, R>(simd, &acc, m, v, None);
                     let next = simd.fma(sum, simd.mul_f32(scale[v], t), simd.load_floats(y));
                     simd.store_floats(next, y);
                 }
@@ -347,7 +349,7 @@ pub(super) fn finish<S: Simd, const B: usize, const SL: usize, const MR: usize, 
             for m in 0..MR {
                 for v in 0..2 {
                     let y = &mut y[2 * m + v];
-                    let sum = total::<S, SL, R>(simd, &acc, m, v, None);
+                    let sum = total::<S, SL, MR, R>(simd, &acc, m, v, None);
                     simd.store_floats(simd.fma(sum, scale[v], simd.load_floats(y)), y);
                 }
             }
@@ -386,63 +388,8 @@ fn units<S: Simd, const SL: usize, const MR: usize, const R: usize>(
         let unit = simd.splat_f32(factor[m]);
         for v in 0..2 {
             let y = &mut y[2 * m + v];
-            let lowest = match lowest {
-                Some(lowest) => Some(lowest[m][v]),
-                None => None,
-            };
-            let value = simd.mul_f32(total::<S, SL, R>(simd, acc, m, v, lowest), unit);
+            let value = simd.mul_f32(total::<S, SL, MR, R>(simd, acc, m, v, lowest), unit);
             simd.store_floats(simd.fma(value, scale[v], simd.load_floats(y)), y);
-        }
-    }
-}
-
-/// Continues a tile by the fractional parts of float zero points, which do not fit the integers.
-pub(super) struct Offsets;
-
-/// Arguments of [`Offsets`].
-#[derive(Debug)]
-pub(super) struct OffsetArgs<'a> {
-    /// The tile, `[row, nr]`.
-    pub(super) y: &'a mut [f32],
-    /// Its rows.
-    pub(super) rows: usize,
-    /// Width of scales and zero points.
-    pub(super) scale: ScaleType,
-    /// The panel's scales.
-    pub(super) scales: &'a [u8],
-    /// The panel's zero points.
-    pub(super) zeros: &'a [u8],
-    /// The greatest integer zero point.
-    pub(super) max: f32,
-    /// One factor per row, where the fold has them.
-    pub(super) factor: Option<&'a [f32]>,
-    /// One negative activation sum per row.
-    pub(super) negative_sum: &'a [f32],
-}
-
-impl Work for Offsets {
-    type Args<'a> = OffsetArgs<'a>;
-}
-
-impl<S: Simd> Body<S> for Offsets {
-    #[inline(always)]
-    fn body(simd: S, args: &mut OffsetArgs<'_>) {
-        let y = S::floats(args.y);
-        let scale = load_scales(simd, args.scale, args.scales);
-        let z = load_scales(simd, args.scale, args.zeros);
-        for v in 0..2 {
-            let offset = simd.split_zero(z[v], args.max).1;
-            let scaled = simd.mul_f32(scale[v], offset);
-            for m in 0..args.rows {
-                let o = match args.factor {
-                    Some(factor) => simd.mul_f32(scaled, simd.splat_f32(factor[m])),
-                    None => scaled,
-                };
-                let y = &mut y[2 * m + v];
-                let before = simd.load_floats(y);
-                let after = simd.fma(simd.splat_f32(args.negative_sum[m]), o, before);
-                simd.store_floats(simd.select_nonzero(offset, after, before), y);
-            }
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod catalogue;
 pub mod fold;
 pub mod name;
+pub mod offset;
 pub mod rule;
 pub mod select;
 pub mod sweep;
@@ -42,7 +43,8 @@ pub enum TileOut<'a> {
     Sums(&'a mut [i32]),
 }
 
-/// The products of one tile with a run of neighbouring panels, over `groups` groups of equal length and slice count, but for slices apart.
+/// The products of one tile with a run of neighbouring panels, over `groups` groups of equal length and, but for slices
+/// that lie apart, of equal slice count.
 #[derive(Debug)]
 pub struct TileArgs<'a> {
     /// Panels in the run; 1 where sums are stored.

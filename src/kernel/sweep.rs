@@ -61,11 +61,9 @@ where
                 let lhs = group.lhs.as_chunks::<U>().0.as_chunks::<R>().0;
                 let lhs = &lhs[..args.units];
                 let mut lowest = None;
-                if const { SL == 3 } {
-                    if args.apart[i] {
-                        let apart = group.apart(lhs.len() * R * U, R);
-                        lowest = Some(lowest_sums::<S, Q, B, U, P, MR>(simd, how, apart, codes, reading));
-                    }
+                if SL == 3 && args.apart[i] {
+                    let apart = group.apart(lhs.len() * R * U, R);
+                    lowest = Some(lowest_sums::<S, Q, B, U, P, MR>(simd, how, apart, codes, reading));
                 }
                 let acc = fold::start::<S, B, SL, R>(simd, how, group, origin);
                 let acc = <Q as Rule<S, B, U, P, R>>::group(simd, codes, lhs, reading, acc);
