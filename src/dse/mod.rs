@@ -1,6 +1,6 @@
 //! Floor 5: design-space exploration. Which accelerator gives how much fidelity for how much area and power?
 //!
-//! A [space](space) lists values for every axis of a design and of the conditions it works under, and so spans points. The
+//! A [space] lists values for every axis of a design and of the conditions it works under, and so spans points. The
 //! fidelity of a point's format is [measured](fidelity) on tensors; cycles, energy and area of a [workload]
 //! on it come from [`accel`](crate::accel). The [run](explore) over all points writes a file that can be resumed and
 //! merged from shards, and the [frontier](pareto) is what no other point beats.
