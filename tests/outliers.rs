@@ -232,9 +232,9 @@ fn expected_mixed(w: &QuantMatrix, floats: &Mat<f32>, x: &Mat<f32>, outliers: &[
     });
     let mut y = Mat::<f32>::zeros(x.rows(), w.n());
     reference::run(w, calm.view().into(), mode, &Epilogue::new(), y.view_mut().into()).unwrap();
-    for r in 0..x.rows() {
+    for (r, outliers) in outliers.iter().enumerate() {
         for (n, y) in y.view_mut().row_mut(r).iter_mut().enumerate() {
-            for &k in &outliers[r] {
+            for &k in outliers {
                 *y = fma(x.view().row(r)[k], floats.view().row(n)[k], *y);
             }
             *y = if *y < 0.0 { 0.0 } else { *y };

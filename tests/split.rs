@@ -228,9 +228,7 @@ fn without_outliers_and_with_saturation_it_is_the_wrapped_backend() {
     let limit = |x: &f32| (x / T).round_ties_even().abs() > 127.0;
     let all = inputs.data();
     let outliers = all.iter().filter(|x| limit(x)).count();
-    let channels = (0..64)
-        .filter(|c| all[*c..].iter().step_by(64).any(|x| limit(x)))
-        .count();
+    let channels = (0..64).filter(|c| all[*c..].iter().step_by(64).any(limit)).count();
     let work = both.work();
     assert_eq!((work.outliers, work.channels), (outliers as u64, channels as u64));
 }

@@ -136,7 +136,7 @@ impl Statistics {
             return Err(Error::value("percentile", "above 0 and at most 1", format!("{p}")));
         }
         let all: u64 = self.bins.iter().sum();
-        let wanted = (p * all as f64).ceil() as u64;
+        let wanted = libm::ceil(p * all as f64) as u64;
         let mut below = 0;
         for (bin, &count) in self.bins.iter().enumerate() {
             below += count;
@@ -204,7 +204,7 @@ impl Statistics {
 
 /// The largest magnitude of a bin.
 fn upper(bin: usize) -> f32 {
-    f32::from_bits((bin as u32 + 1 << SHIFT) - 1)
+    f32::from_bits(((bin as u32 + 1) << SHIFT) - 1)
 }
 
 /// How often each channel had outliers of a scale, in how many rows: a second pass over the samples.

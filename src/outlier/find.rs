@@ -287,9 +287,8 @@ impl Outliers {
             return Ok(());
         }
         // Once more in order, for the first channel's error.
-        let rows = channels.iter().zip(self.levels.chunks_mut(stride));
-        rows.map(|(&k, levels)| columns.read(k as usize, &mut levels[..n]))
-            .collect()
+        let mut rows = channels.iter().zip(self.levels.chunks_mut(stride));
+        rows.try_for_each(|(&k, levels)| columns.read(k as usize, &mut levels[..n]))
     }
 
     /// What is left to add to a product with clamped activations.

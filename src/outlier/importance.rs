@@ -41,7 +41,7 @@ pub fn keep(importance: &[f32], fraction: f64) -> Result<Vec<bool>> {
 /// the scale becomes `p/127` and the shadow runs. Its samples have θ = 64.
 #[must_use]
 pub fn keep_by_ratio(p999: f32, max: f32, theta: f32) -> bool {
-    !(p999 * theta > max)
+    p999 * theta <= max
 }
 
 /// The mode of a matrix with the calibrated scale t: with its shadow, or clamped.

@@ -100,7 +100,7 @@ impl<B: Backend> Mixed<B> {
     /// [`Error::Value`] for a threshold that is NaN or negative, a share outside 0..=1, or channels out of order.
     pub fn new(backend: B, outlying: Outlying) -> Result<Self> {
         match &outlying {
-            Outlying::Above(limit) if !(*limit >= 0.0) => {
+            Outlying::Above(limit) if limit.is_nan() || *limit < 0.0 => {
                 return Err(Error::value("threshold", "0 or more", format!("{limit}")));
             }
             Outlying::Top(share) if !(0.0..=1.0).contains(share) => {

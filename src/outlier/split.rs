@@ -158,7 +158,6 @@ impl<B: Backend> Split<B> {
 
     /// Prepares weights whose columns are in a store of the caller's, such as a
     /// [cache of the hot ones](crate::outlier::hot::HotColumns).
-
     ///
     /// # Errors
     /// As [`Backend::prepare`]; [`Error::Shape`] for a store of other weights; [`Error::Unsupported`] for a backend that
