@@ -152,7 +152,7 @@ fn every_bad_input_gives_one_line_and_no_file() {
         (format!("{wx} {s} --format mxfp4 {y}"), "--bits", "both"),
         (format!("{wx} --group 32 --format mxfp4 --asym {y}"), "--format", "both"),
         (format!("{wx} --group 32 --format fp3 {y}"), "--format", "fp3"),
-        (format!("{wx} --group 32 {y}"), "--bits", "none"),
+        (format!("{wx} --group 32 {y}"), "--bits <BITS>", "none"),
         (
             format!("{wx} --group 32 --format mxfp4 --mode a8 --backend mixpe {y}"),
             "--format",

@@ -1,8 +1,17 @@
 //! Rows of several products, on a small model.
 #![forbid(unsafe_code)]
 
-use super::*;
-use crate::cli::arguments::spelled;
+use crate::cli::arguments::{ModeName, spelled};
+use crate::cli::bench::model::{Layer, Model};
+use crate::cli::bench::pattern::Patterns;
+use crate::cli::bench::report::Findings;
+use crate::cli::bench::rounds::Bench;
+use crate::cli::bench::{Args, workload};
+use crate::cli::machine::Machine;
+use crate::cli::progress::Progress;
+use mixgemm::Isa;
+use mixgemm::base::buffer::AlignedBuf;
+use mixgemm::simd::roof::DramRoof;
 
 #[derive(clap::Parser)]
 struct Line {
