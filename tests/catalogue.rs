@@ -22,7 +22,7 @@ fn names_are_unique_and_found() {
         Mode::Exact,
         Mode::Native,
     ];
-    for accelerator in &ACCELERATORS {
+    for accelerator in ACCELERATORS {
         let device = accelerator.device();
         assert!(device.capabilities().emulated, "{}", device.name());
         for mode in modes.into_iter().filter(|&mode| device.capabilities().takes(mode)) {
@@ -155,7 +155,7 @@ fn values_of_another_backend() {
                 inputs.f16.view_mut().row_mut(0)[k - 1] = mixgemm::f16::INFINITY;
                 inputs.bf16.view_mut().row_mut(4)[0] = mixgemm::bf16::NEG_INFINITY;
             }
-            for accelerator in &ACCELERATORS {
+            for accelerator in ACCELERATORS {
                 let own = accelerator.device();
                 let scalar = Host::new().isa(Isa::Scalar).unwrap();
                 let Some(fast) = accelerator.with_values_from(Box::new(scalar)) else {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use mixgemm::accel::hardware::Hardware;
+use mixgemm::dse::evaluate::Evaluator;
 use mixgemm::dse::explore::{Heading, Shard, explore, merge, read};
 use mixgemm::dse::outcome::{Outcome, Row};
 use mixgemm::dse::space::{Point, Space};
@@ -54,6 +55,36 @@ fn run(heading: &Heading, path: &Path) -> Vec<u8> {
 
 fn file(directory: &TempDir, name: &str) -> PathBuf {
     directory.path().join(name)
+}
+
+/// What points share is computed by whichever comes first, so it may not depend on anything else of them.
+#[test]
+fn a_point_has_the_same_figures_whoever_comes_before_it() {
+    let axes = "m = [1, 64]\narray = ['8x8', '13x7']\ndataflow = ['os', 'ws']\nbuffers_kib = ['64/32/32', '256/128/128']\n\
+                bandwidth_bits_per_cycle = [64, 1024]\nnode_nm = [28, 45]\ndram_pj_per_bit = [0.7, 20.0]\n";
+    let arithmetic = ARITHMETIC.replace("zero = ['integer']", "zero = ['symmetric', 'integer']");
+    let space = Space::from_toml(&format!(
+        "[axes]\n{axes}[[design]]\n{arithmetic}group = [32, 'channel']\n"
+    ))
+    .unwrap();
+    let points: Vec<Point> = (0..space.len()).map(|id| space.point(id).unwrap()).collect();
+    let known = points
+        .iter()
+        .map(|point| (point.format(), 20.0))
+        .collect::<std::collections::HashMap<_, _>>();
+    let evaluator = || Evaluator::new(Workload::built_in("vit").unwrap(), known.clone());
+    let (forwards, backwards) = (evaluator(), evaluator());
+    let first: Vec<Row> = points.iter().map(|point| forwards.evaluate(point).unwrap()).collect();
+    let mut last: Vec<Row> = points
+        .iter()
+        .rev()
+        .map(|point| backwards.evaluate(point).unwrap())
+        .collect();
+    last.reverse();
+    assert!(points.len() >= 256 && first.iter().any(|row| row.outcome.efficiency_equal_area > 2.0));
+    for (first, last) in first.iter().zip(&last) {
+        assert_eq!(first.outcome, last.outcome, "{:?}", first.point);
+    }
 }
 
 #[test]

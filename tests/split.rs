@@ -5,10 +5,11 @@
 use mixgemm::base::float::fma;
 use mixgemm::outlier::columns::InMemory;
 use mixgemm::outlier::find::limit;
+use mixgemm::quant::rest::{Levels, Rest};
 use mixgemm::testing::{Backwards, Draw, weights};
 use mixgemm::{
     Activation, Activations, Backend, Capabilities, Epilogue, GroupSums, Host, Isa, Mat, MatMut, MixPe, Mode, Output,
-    Par, QuantMatrix, Report, Result, ScaleType, Scheme, Split, ZeroPoint, f16, reference,
+    Par, QuantMatrix, Report, Result, ScaleType, Scheme, Split, Workspace, ZeroPoint, f16, reference,
 };
 use proptest::prelude::*;
 use std::num::NonZeroUsize;
@@ -404,4 +405,62 @@ fn a_float_outlier_part_continues_the_fold() {
     }
     check_float_outliers("mixpe w4a8", &MixPe::w4a8(), Mode::A8);
     check_float_outliers("mixpe w4a16", &MixPe::w4a16(), Mode::Exact);
+}
+
+#[test]
+fn without_outputs_or_without_terms_nothing_is_refused() {
+    let mode = |saturate| Mode::A8Static { scale: 0.01, saturate };
+    let x = Mat::from_fn(1, 8, |_, k| if k == 3 { 1e9 } else { k as f32 });
+    let none = QuantMatrix::quantize(Mat::<f32>::zeros(0, 8).view(), Scheme::int(4)).unwrap();
+    let split = Split::new(Host::new());
+    let (prepared, mut y) = (split.prepare(&none).unwrap(), Mat::<f32>::zeros(1, 0));
+    let x = x.view().into();
+    split
+        .run(&prepared, x, mode(false), &Epilogue::new(), y.view_mut().into())
+        .unwrap();
+    split.accumulate(&prepared, x, mode(false), y.view_mut()).unwrap();
+    split
+        .group_sums(&prepared, x, mode(false), GroupSums::I64(&mut []))
+        .unwrap();
+
+    let w = QuantMatrix::quantize(
+        Mat::from_fn(3, 8, |n, k| (n * k) as f32).view(),
+        Scheme::int(4).group(4),
+    )
+    .unwrap();
+    let plan = Host::new().prepare(&w).unwrap().plan(mode(true)).unwrap();
+    let levels = Levels {
+        values: &[],
+        stride: 3,
+        n: 3,
+    };
+    let rest = Rest {
+        m: 1,
+        starts: &[0; 3],
+        sizes: &[0; 2],
+        terms: &[],
+        levels,
+    };
+    let (mut found, mut expected) = (Mat::<f32>::zeros(1, 3), Mat::<f32>::zeros(1, 3));
+    let (workspace, epilogue) = (&mut Workspace::new(), Epilogue::new());
+    plan.run_rest(workspace, x, &rest, Some(&epilogue), found.view_mut().into())
+        .unwrap();
+    plan.run(workspace, x, &epilogue, expected.view_mut().into()).unwrap();
+    assert_eq!(found.data(), expected.data());
+    let mut half = Mat::<f16>::zeros(1, 3);
+    let refused = plan
+        .run_rest(workspace, x, &rest, None, half.view_mut().into())
+        .unwrap_err();
+    assert!(
+        refused.to_string().starts_with("y: expected f32 to continue"),
+        "{refused}"
+    );
+    let shifted = Rest {
+        starts: &[1; 3],
+        ..rest
+    };
+    assert!(
+        plan.run_rest(workspace, x, &shifted, Some(&epilogue), found.view_mut().into())
+            .is_err()
+    );
 }

@@ -38,7 +38,10 @@ impl Workers {
 }
 
 fn check_host(case: &Case, problem: &Problem, expected: &Answers) {
-    let (bits, book) = (problem.weights().scheme().bits, problem.weights().scheme().book.is_some());
+    let (bits, book) = (
+        problem.weights().scheme().bits,
+        problem.weights().scheme().book.is_some(),
+    );
     let mut choices = Vec::new();
     for kernel in catalogue::kernels().filter(|k| k.supported() && (k.layout.bits, k.layout.book) == (bits, book)) {
         if !choices.contains(&(kernel.isa, kernel.layout)) {

@@ -101,7 +101,10 @@ fn check_nearest(q: &QuantMatrix, w: MatRef<'_, f32>) {
                 let nearest = book.levels().iter().map(|&v| distance(v.into()));
                 let (found, bound) = (distance(weight(q, n, k, g) / s), nearest.fold(f64::MAX, f64::min));
                 let rounding = f64::from(w).abs() * 2f64.powi(-22) + s * 2f64.powi(-16);
-                assert!(s == 0.0 || found <= bound + rounding, "{w:e} at ({n}, {k}) is off by {found:e}");
+                assert!(
+                    s == 0.0 || found <= bound + rounding,
+                    "{w:e} at ({n}, {k}) is off by {found:e}"
+                );
                 continue;
             }
             assert!(s >= 0.0, "scale {s} of group ({n}, {g})");

@@ -73,7 +73,11 @@ impl AnyScheme {
             if microscaling { book.microscaling() } else { book }
         });
         let mut scheme = Scheme {
-            bits: if book.is_some() { 4 } else { self.bits_less_one as u8 + 1 },
+            bits: if book.is_some() {
+                4
+            } else {
+                self.bits_less_one as u8 + 1
+            },
             book,
             group: match self.group {
                 AnyGroup::Length(g) => Group::Length(g + 1),

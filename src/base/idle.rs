@@ -26,7 +26,7 @@ pub struct Idle<T> {
 impl<T> Clone for Idle<T> {
     fn clone(&self) -> Self {
         Self {
-            idle: self.idle.clone(),
+            idle: Clone::clone(&self.idle),
         }
     }
 }

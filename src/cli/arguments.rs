@@ -118,6 +118,12 @@ pub(crate) fn count(s: &str) -> Result<NonZeroUsize, String> {
     s.parse().map_err(|_| "a whole number, 1 or more".into())
 }
 
+/// Rows of inputs that are made or read for a measurement.
+pub(crate) fn rows(s: &str) -> Result<NonZeroUsize, String> {
+    let rows = count(s).ok().filter(|m| m.get() <= 65_536);
+    rows.ok_or_else(|| "1 to 65536".into())
+}
+
 /// A thread count.
 pub(crate) fn threads(s: &str) -> Result<NonZeroUsize, String> {
     let threads = count(s).ok().filter(|t| t.get() <= 4096);

@@ -140,7 +140,7 @@ impl Evaluator {
         let peer = fp16_beside(&hardware)?.with_peak(hardware.array.macs_per_cycle())?;
         let of_equal_peak = self.reference(&peer, point)?;
         let area_key = format!(
-            "{} {:?} {:?} {}",
+            "{:?} {:?} {:?} {}",
             point.format(),
             point.array,
             point.dataflow,

@@ -222,6 +222,9 @@ fn open(heading: &Heading, path: &Path) -> Result<(BufWriter<File>, u64)> {
         }
         whole += length as u64;
     }
+    if !has_heading && !expected_heading.starts_with(&line) {
+        return Err(wrong(path, "a run of this program", "a file of another kind"));
+    }
     let mut file = reader.into_inner();
     file.set_len(whole).map_err(fail)?;
     file.seek(SeekFrom::Start(whole)).map_err(fail)?;

@@ -9,7 +9,8 @@
 //! | any other of the [catalogue](crate::accel::catalogue) | what it takes | | the caller's backend where it is exact, else the device |
 //!
 //! `tpu-int8` with dequantisation `before` has the group's weights dequantised and rounded once more, to symmetric 8 bits
-//! with one scale per channel, so that its array sums over all of K (the order of QServe, arXiv 2405.04532).
+//! with one scale per channel, so that its array sums over all of K. QServe (arXiv 2405.04532) rounds to 8 bits first and splits these into groups with
+//! integer scales; its values are not these.
 #![forbid(unsafe_code)]
 
 use crate::accel::catalogue::dequant;

@@ -41,7 +41,7 @@ impl Kernel {
         assert!(U == lhs * unit(B as u8));
         let at_once = <Q as Rule<S, B, U, P, R>>::ROWS;
         // Of three slices, those that lie apart are lhs rows of their own.
-        assert!(R.is_multiple_of(at_once) && (SL < 3 || MR.is_multiple_of(at_once)));
+        assert!(R.is_multiple_of(at_once) && (SL < 3 || lhs == 1 && MR.is_multiple_of(at_once)));
         Self {
             family,
             isa: S::ISA,

@@ -2,7 +2,8 @@
 //! scaled into y.
 //!
 //! With `D_j` the sum of slice j, already corrected by its zero point, the group's integer is `Σ_j 256^j·D_j`. The
-//! formulas below are exact up to their one rounding while `2^bits·32896·group < 2^31 − 2^16`, which makes
+//! formulas below are exact up to their one rounding while `span·32896·group < 2^31 − 2^16` (with the
+//! [span](crate::Scheme::span) of the weights, `2^bits` without a book), which makes
 //! `D_0 + 256·D_1` and `D_2 + 256·D_3` fit an i32 (wrapping on the way is harmless):
 //!
 //! * one slice: `T = f32(D_0)`

@@ -5,8 +5,8 @@
 //! direct-a8.w4.i32-12x32c8g-avx512vnni
 //! ```
 //!
-//! acc is the width of the sums that products are added to, or where there are none, of a group's sums. lhs is a8, a16, …
-//! a48 for one to six slices, rhs the width of codes, `w4` of plain ones and `b4` of those of a book, kr the k of a unit,
+//! acc is the width of the sums that products are added to, or where there are none, of a group's sums. lhs is a8, a16 or
+//! a24 for one to three slices, rhs the width of codes, `w4` of plain ones and `b4` of those of a book, kr the k of a unit,
 //! `g` stands for grouped scales.
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
 //! The fold from stored sums: of long groups, whose slices do not fit 32 bits together, in f64; and of one slice, whose
 //! sums others may have added to.
 //!
-//! The sums `D_j`, corrected by their zero points, fit an i32 (`2^bits·128·group < 2^31`). `Σ_j 256^j·D_j` is exact in f64
-//! for up to three slices (`2^23·2^bits·group < 2^47`), and for four while `2^bits·group < 2^22`.
+//! The sums `D_j`, corrected by their zero points, fit an i32 (`span·128·group < 2^31`). `Σ_j 256^j·D_j` is exact in f64
+//! for up to three slices (`2^23·span·group < 2^47`), and for four while `span·group < 2^22`.
 #![forbid(unsafe_code)]
 
 use crate::kernel::FoldKind;

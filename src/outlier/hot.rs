@@ -6,7 +6,7 @@ use crate::base::error::{Error, Result};
 use crate::outlier::columns::{Columns, check_request};
 use alloc::sync::Arc;
 use alloc::{boxed::Box, format, vec, vec::Vec};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// No resident column.
 const COLD: u32 = u32::MAX;
@@ -36,21 +36,21 @@ pub struct HotColumns {
 /// How often columns were read.
 #[derive(Debug, Default)]
 pub struct Reads {
-    hits: AtomicU64,
-    misses: AtomicU64,
+    hits: AtomicUsize,
+    misses: AtomicUsize,
 }
 
 impl Reads {
     /// Reads of resident columns.
     #[must_use]
     pub fn hits(&self) -> u64 {
-        self.hits.load(Ordering::Relaxed)
+        self.hits.load(Ordering::Relaxed) as u64
     }
 
     /// Reads that went to the backing store.
     #[must_use]
     pub fn misses(&self) -> u64 {
-        self.misses.load(Ordering::Relaxed)
+        self.misses.load(Ordering::Relaxed) as u64
     }
 }
 

@@ -26,7 +26,7 @@ use crate::quant::matrix::QuantMatrix;
 use crate::quant::sums::WeightShape;
 use crate::simd::cpu::{self, Isa};
 use alloc::{boxed::Box, format, vec::Vec};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// A backend whose mode [`Mode::A8Static`] keeps outliers instead of refusing them.
 ///
@@ -71,7 +71,7 @@ pub struct SplitWeights<P> {
     shape: WeightShape,
     /// Where the wrapped backend does not add the rest itself.
     scales: Option<Scales>,
-    work: [AtomicU64; 4],
+    work: [AtomicUsize; 4],
 }
 
 impl<P> core::fmt::Debug for SplitWeights<P> {
@@ -115,7 +115,8 @@ impl<P> SplitWeights<P> {
     /// What the split has done with these weights so far.
     #[must_use]
     pub fn work(&self) -> SplitWork {
-        let [products, shadowed, channels, outliers] = self.work.each_ref().map(|count| count.load(Ordering::Relaxed));
+        let [products, shadowed, channels, outliers] =
+            self.work.each_ref().map(|count| count.load(Ordering::Relaxed) as u64);
         SplitWork {
             products,
             shadowed,
@@ -125,8 +126,8 @@ impl<P> SplitWeights<P> {
     }
 
     fn count(&self, outliers: &Outliers) {
-        let (channels, terms) = (outliers.channels().len() as u64, outliers.len() as u64);
-        for (count, more) in self.work.iter().zip([1, u64::from(terms > 0), channels, terms]) {
+        let (channels, terms) = (outliers.channels().len(), outliers.len());
+        for (count, more) in self.work.iter().zip([1, usize::from(terms > 0), channels, terms]) {
             count.fetch_add(more, Ordering::Relaxed);
         }
     }
@@ -192,18 +193,22 @@ impl<B: Backend> Split<B> {
         let m = x.shape().0;
         epilogue.map_or(Ok(()), |epilogue| epilogue.check(m, w.shape.n))?;
         y.check(m, w.shape.n)?;
+        let clamped = Mode::A8Static {
+            scale: t,
+            saturate: true,
+        };
+        let without_rest = |y: Output<'_>| match (epilogue, y) {
+            (Some(epilogue), y) => self.backend.run(&w.prepared, x, clamped, epilogue, y),
+            (None, Output::F32(y)) => self.backend.accumulate(&w.prepared, x, clamped, y),
+            (None, _) => Err(Error::unsupported("y", "f32 to continue", "another type")),
+        };
+        if w.shape.n == 0 {
+            return without_rest(y);
+        }
         self.buffers.with(|buffers| {
             self.find(buffers, w, x, t)?;
-            let clamped = Mode::A8Static {
-                scale: t,
-                saturate: true,
-            };
             if buffers.outliers.is_empty() {
-                return match (epilogue, y) {
-                    (Some(epilogue), y) => self.backend.run(&w.prepared, x, clamped, epilogue, y),
-                    (None, Output::F32(y)) => self.backend.accumulate(&w.prepared, x, clamped, y),
-                    (None, _) => Err(Error::unsupported("y", "f32 to continue", "another type")),
-                };
+                return without_rest(y);
             }
             let Some(scales) = &w.scales else {
                 let rest = buffers.outliers.rest();
@@ -250,7 +255,7 @@ impl<B: Backend> Split<B> {
         let outliers = &mut buffers.outliers;
         outliers.find(x, t, &w.shape, self.isa, team)?;
         w.count(outliers);
-        if outliers.is_empty() || w.shape.n == 0 {
+        if outliers.is_empty() {
             return Ok(());
         }
         outliers.gather(&*w.columns, w.shape.n, team)
@@ -301,9 +306,12 @@ impl<B: Backend> Backend for Split<B> {
         let GroupSums::I64(sums) = sums else {
             return Err(Error::unsupported("sums", "64-bit sums of a split", "32-bit sums"));
         };
+        let clamped = Mode::A8Static { scale, saturate: true };
+        if w.shape.n == 0 {
+            return self.backend.group_sums(&w.prepared, x, clamped, GroupSums::I64(sums));
+        }
         self.buffers.with(|buffers| {
             self.find(buffers, w, x, scale)?;
-            let clamped = Mode::A8Static { scale, saturate: true };
             let report = self.backend.group_sums(&w.prepared, x, clamped, GroupSums::I64(sums))?;
             let (groups, rest) = (w.shape.groups, buffers.outliers.rest());
             if !buffers.outliers.is_empty() {

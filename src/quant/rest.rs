@@ -71,9 +71,13 @@ impl<'a> Rest<'a> {
             return Err(Error::shape("rest", expected, found));
         }
         let ends = self.starts.last().map(|&end| end as usize);
-        if ends != Some(self.terms.len()) || self.starts.windows(2).any(|s| s[0] > s[1]) {
+        if self.starts[0] != 0 || ends != Some(self.terms.len()) || self.starts.windows(2).any(|s| s[0] > s[1]) {
             let found = format!("{} terms, the last start {ends:?}", self.terms.len());
-            return Err(Error::shape("rest", "ascending starts that end with the terms", found));
+            return Err(Error::shape(
+                "rest",
+                "ascending starts from 0 that end with the terms",
+                found,
+            ));
         }
         let size = |s: &[u32]| total(&self.terms[s[0] as usize..s[1] as usize]).1;
         if !self.starts.windows(2).map(size).eq(self.sizes.iter().copied()) {
@@ -114,7 +118,7 @@ impl<'a> Rest<'a> {
     #[inline(always)]
     #[must_use]
     pub fn touches(&self, rows: Range<usize>) -> bool {
-        (0..self.starts.len() / self.m.max(1)).any(|group| self.touches_group(rows.clone(), group))
+        (0..self.sizes.len() / self.m.max(1)).any(|group| self.touches_group(rows.clone(), group))
     }
 
     /// Whether `Σ (|a| + |r|)·span` over a row's group, with `Σ |a| ≤ 128·len` and weights of this

@@ -58,7 +58,7 @@ pub fn for_each_backend(mut f: impl FnMut(&str, &dyn AnyBackend)) {
             f(&label, &Host::new().isa(isa).expect("a supported tier").par(par));
         }
     }
-    for accelerator in &ACCELERATORS {
+    for accelerator in ACCELERATORS {
         if let Some(fast) = accelerator.with_values_from(Box::new(Host::new())) {
             f(accelerator.name(), accelerator.device().as_ref());
             f(&format!("{} fast", accelerator.name()), fast.as_ref());

@@ -184,6 +184,16 @@ fn a_run_goes_on_and_does_not_mix_configurations() {
     b.refused(&format!("explore {others} --out lab"), "--out", "another tensors");
     fs::write(b.path("space.toml"), SPACE.replace("[1, 32]", "[1, 33]")).unwrap();
     b.refused(&format!("explore {ARGUMENTS} --out lab"), "--out", "another space");
+    for (name, text, found) in [
+        ("points.csv", "mine", "points.csv without a points.jsonl"),
+        ("points.jsonl", "{\"mine\":1}", "a file of another kind"),
+    ] {
+        fs::create_dir_all(b.path("others")).unwrap();
+        fs::write(b.path("others").join(name), text).unwrap();
+        b.refused(&format!("explore {ARGUMENTS} --out others"), "--out", found);
+        assert_eq!(fs::read_to_string(b.path("others").join(name)).unwrap(), text);
+        fs::remove_dir_all(b.path("others")).unwrap();
+    }
     assert!(read("lab") == before);
 }
 

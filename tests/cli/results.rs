@@ -274,7 +274,7 @@ fn json_is_json_and_carries_the_figures() {
 #[test]
 fn every_accelerator_of_the_catalogue_is_a_backend() {
     let b = Bench::new();
-    for accelerator in &mixgemm::accel::catalogue::ACCELERATORS {
+    for accelerator in mixgemm::accel::catalogue::ACCELERATORS {
         let (name, capabilities) = (accelerator.name(), accelerator.device().capabilities());
         let mode = match (capabilities.native, capabilities.exact) {
             (true, _) => "native",

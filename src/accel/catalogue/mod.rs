@@ -43,7 +43,7 @@ macro_rules! rounding {
 }
 
 /// All accelerators. Those whose names begin alike stand together, the usual one first.
-pub static ACCELERATORS: [Accelerator; 13] = [
+pub static ACCELERATORS: &[Accelerator] = &[
     exact!(MixPe::w4a8()),
     exact!(MixPe::w4a16()),
     rounding!(MixPe::w4a16_fused()),

@@ -62,8 +62,9 @@ pub struct Scalings {
     pub activation_sums: u64,
 }
 
-/// The least M from which scaling weights before the array takes less than scaling sums after the group; `None` if
-/// it never does.
+/// The least M at which scaling weights before the array takes less than scaling sums after the group; `None` if there
+/// is none. Where every fill of the array with activations is a pass over the weights, the next pass may turn it
+/// around once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Crossover {
     /// Less by the number of multiplications by a group's scale.

@@ -115,13 +115,15 @@ fn inputs(m: usize, k: usize) -> Mat<f32> {
     Mat::from_fn(m, k, |m, k| signed(m + 1000, k) * [1.0, 0.03, 50.0][(m + k / 16) % 3])
 }
 
-/// f16 input of which every group needs exactly `slices` slices in mode `exact`: one input of a group is above what fewer
-/// slices hold, one is the smallest unit, the others lie between.
+/// f16 input of which every group needs exactly `slices` slices in mode `exact`, or where these are three, every other
+/// group four, which kernels of three take along: one input of a group is above what fewer slices hold, one is the
+/// smallest unit, the others lie between.
 fn exact_inputs(slices: usize, m: usize, k: usize, group: usize) -> Mat<f16> {
     let power = |e: i32| f64::from(e).exp2();
-    let top = power((8 * slices as i32 - 9).max(0));
-    let span = (8 * slices as u64 - 2).min(40);
     Mat::from_fn(m, k, |m, k| {
+        let slices = slices + usize::from(slices == 3 && k / group % 2 == 1);
+        let top = power((8 * slices as i32 - 9).max(0));
+        let span = (8 * slices as u64 - 2).min(40);
         let random = scramble(m + 2000, k);
         let exponent = (random % span) as i32;
         let kept = exponent.min(10);

@@ -36,6 +36,10 @@ use std::sync::Arc;
 
 /// The file of points in a directory.
 const POINTS: &str = "points.jsonl";
+/// The tables beside it.
+const TABLES: [&str; 3] = ["points.csv", "fidelity.csv", "frontier.csv"];
+/// The drawings, each as SVG and PNG.
+const DRAWINGS: [&str; 3] = ["fidelity-efficiency", "energy-split", "cycles-by-layer"];
 
 /// Explore a design space of accelerators: fidelity against area and power
 #[derive(Debug, clap::Args)]
@@ -63,7 +67,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value = "layer", conflicts_with = "merge")]
     tensors: TensorsName,
     /// Rows of inputs that fidelity is measured on
-    #[arg(long, value_name = "M", default_value = "16", value_parser = arguments::count)]
+    #[arg(long, value_name = "M", default_value = "16", value_parser = arguments::rows)]
     rows: NonZeroUsize,
     /// The design space; the built-in one by default
     #[arg(long, value_name = "FILE.toml", conflicts_with = "merge")]
@@ -113,6 +117,7 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
     if directory.exists() && !directory.is_dir() {
         return Err(refusal("--out", "a directory", format_args!("{}", directory.display())));
     }
+    refuse_results_of_others(directory)?;
     let threads = arguments::threads_or_all(args.threads);
     let found = arguments::pool(threads)?.install(|| {
         if args.merge.is_empty() {
@@ -134,6 +139,24 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
     };
     publish(&found, directory, json, out)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a directory without a run in which a result would replace a file.
+fn refuse_results_of_others(directory: &Path) -> Result<()> {
+    if directory.join(POINTS).exists() {
+        return Ok(());
+    }
+    let drawn = DRAWINGS
+        .iter()
+        .flat_map(|name| [format!("{name}.svg"), format!("{name}.png")]);
+    for name in TABLES.iter().map(|name| (*name).into()).chain(drawn) {
+        let path = directory.join(name);
+        if path.exists() {
+            let found = format_args!("{} without a {POINTS}", path.display()).to_string();
+            return Err(refusal("--out", "a directory of a run, or without its results", found));
+        }
+    }
+    Ok(())
 }
 
 /// Makes the directory for the results, once it is known that there will be some.
@@ -257,9 +280,10 @@ fn publish(found: &Found, directory: &Path, json: bool, out: &mut impl Write) ->
         Ok(())
     };
     let frontiers = frontiers(&found.rows, Tolerance::DEFAULT)?;
-    save("points.csv", &report::points_csv(&found.rows)?)?;
-    save("fidelity.csv", &report::fidelity_csv(&found.fidelities)?)?;
-    save("frontier.csv", &report::frontier_csv(&found.rows, &frontiers)?)?;
+    let [points, fidelity, frontier] = TABLES;
+    save(points, &report::points_csv(&found.rows)?)?;
+    save(fidelity, &report::fidelity_csv(&found.fidelities)?)?;
+    save(frontier, &report::frontier_csv(&found.rows, &frontiers)?)?;
     let evaluator = Evaluator::new(found.heading.workload.clone(), HashMap::new());
     let scatter = Scatter::new(&found.heading, &found.rows, &frontiers);
     let energies = Energies::new(&found.heading, &found.rows);
@@ -270,9 +294,10 @@ fn publish(found: &Found, directory: &Path, json: bool, out: &mut impl Write) ->
         let failed = |error: Box<dyn std::error::Error>| anyhow!("{name}: expected a drawing, found {error}");
         save(&format!("{name}.png"), &png.map_err(failed)?)
     };
-    draw("fidelity-efficiency", scatter.svg(), scatter.png())?;
-    draw("energy-split", energies.svg(), energies.png())?;
-    draw("cycles-by-layer", cycles.svg(), cycles.png())?;
+    let [fidelity, energy, layers] = DRAWINGS;
+    draw(fidelity, scatter.svg(), scatter.png())?;
+    draw(energy, energies.svg(), energies.png())?;
+    draw(layers, cycles.svg(), cycles.png())?;
     if json {
         report::json(found, &frontiers, &files, out)
     } else {

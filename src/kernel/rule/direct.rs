@@ -38,7 +38,7 @@
 //! `|Σ q·a| ≤ 255·128·65536 < 2^31`. A quad's own sum, `2^(q·bits)` times too large, is under the same bound:
 //! `(2^bits − 1)·2^(q·bits) ≤ 255`.
 //! What accumulators start from may make them wrap on the way; as arithmetic modulo 2^32 is a ring, `D − z·B` is right
-//! in the end where it fits an i32, that is for `2^bits·128·group < 2^31`. Longer groups are folded from sums without
+//! in the end where it fits an i32, that is for `span·128·group < 2^31`. Longer groups are folded from sums without
 //! zero points.
 //!
 //! # Instructions

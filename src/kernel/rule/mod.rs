@@ -27,6 +27,10 @@ pub(super) struct Reading<S: Simd> {
     /// What codes are numbers of, where the rule is for books.
     book: S::Book,
     /// The largest byte that a code stands for in a book.
+    #[cfg_attr(
+        not(any(target_arch = "x86_64", target_arch = "aarch64", test, feature = "testing")),
+        expect(dead_code, reason = "only the short rule asks")
+    )]
     largest: u8,
 }
 
