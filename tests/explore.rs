@@ -63,10 +63,7 @@ fn a_point_has_the_same_figures_whoever_comes_before_it() {
     let axes = "m = [1, 64]\narray = ['8x8', '13x7']\ndataflow = ['os', 'ws']\nbuffers_kib = ['64/32/32', '256/128/128']\n\
                 bandwidth_bits_per_cycle = [64, 1024]\nnode_nm = [28, 45]\ndram_pj_per_bit = [0.7, 20.0]\n";
     let arithmetic = ARITHMETIC.replace("zero = ['integer']", "zero = ['symmetric', 'integer']");
-    let space = Space::from_toml(&format!(
-        "[axes]\n{axes}[[design]]\n{arithmetic}group = [32, 'channel']\n"
-    ))
-    .unwrap();
+    let space = Space::from_toml(&format!("[axes]\n{axes}[[design]]\n{arithmetic}group = [32, 64]\n")).unwrap();
     let points: Vec<Point> = (0..space.len()).map(|id| space.point(id).unwrap()).collect();
     let known = points
         .iter()

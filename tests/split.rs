@@ -428,6 +428,8 @@ fn without_outputs_or_without_terms_nothing_is_refused() {
         Scheme::int(4).group(4),
     )
     .unwrap();
+    let x = Mat::from_fn(1, 8, |_, k| k as f32);
+    let x = x.view().into();
     let plan = Host::new().prepare(&w).unwrap().plan(mode(true)).unwrap();
     let levels = Levels {
         values: &[],
