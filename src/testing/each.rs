@@ -58,8 +58,10 @@ pub fn for_each_backend(mut f: impl FnMut(&str, &dyn AnyBackend)) {
             f(&label, &Host::new().isa(isa).expect("a supported tier").par(par));
         }
     }
+    let isa = Isa::ALL.into_iter().rfind(|&isa| tested(isa)).unwrap_or(Isa::Scalar);
+    let host = || Host::new().isa(isa).expect("a supported tier");
     for accelerator in ACCELERATORS {
-        if let Some(fast) = accelerator.with_values_from(Box::new(Host::new())) {
+        if let Some(fast) = accelerator.with_values_from(Box::new(host())) {
             f(accelerator.name(), accelerator.device().as_ref());
             f(&format!("{} fast", accelerator.name()), fast.as_ref());
         }

@@ -76,7 +76,7 @@ fn a_small_space_gives_tables_drawings_and_a_frontier() {
     let parts = [
         "16 points of small.csv",
         "fidelity on gaussian",
-        "frontier at M = 32, 28 nm, DRAM 8 pJ/bit; efficiency is estimated, FP16 array = 1",
+        "frontier at equal peak, M = 32, 28 nm, DRAM 8 pJ/bit; efficiency is estimated, FP16 array = 1",
         "2.29",
         "4.82",
         "mixpe-w4a8 i24",
@@ -133,7 +133,10 @@ fn a_small_space_gives_tables_drawings_and_a_frontier() {
     };
     let on_frontier = |row: &&std::collections::HashMap<String, String>| row["view"] == "equal-peak";
     assert!(!frontier.iter().filter(on_frontier).any(beaten));
-    assert_eq!(table(&b, "lab/fidelity.csv").len(), 4);
+    let fidelities = table(&b, "lab/fidelity.csv");
+    assert_eq!(fidelities.len(), 4);
+    let first = ["zero", "input", "accumulator", "dequantisation"].map(|column| fidelities[0][column].as_str());
+    assert_eq!(first, ["integer", "a8", "i24", "after"]);
 
     for name in ["fidelity-efficiency", "energy-split", "cycles-by-layer"] {
         let svg = fs::read_to_string(b.path(&format!("lab/{name}.svg"))).unwrap();

@@ -1,4 +1,4 @@
-//! Energy per bit of a DRAM channel. What tools and papers assume differs thirtyfold and decides every ranking by
+//! Energy per bit of a DRAM channel. What tools and papers assume differs sixtyfold and decides every ranking by
 //! energy, so it is a parameter, and [`published`] is printed beside what depends on it.
 #![forbid(unsafe_code)]
 

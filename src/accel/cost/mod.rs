@@ -6,7 +6,7 @@
 //! | [`element`] | a processing element: its parts |
 //! | [`node`] | the step to another node |
 //! | [`sram`] | scratchpads: an interpolated table |
-//! | [`dram`] | a bit over the channel: what others assume, thirtyfold apart |
+//! | [`dram`] | a bit over the channel: what others assume, sixtyfold apart |
 //! | [`published`] | nothing: holds the model against what others published |
 //!
 //! Areas are µm², energies pJ, times ns, powers mW (leakage of logic nW), in all names.

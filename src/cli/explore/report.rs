@@ -5,7 +5,10 @@ use super::{Found, title};
 use crate::cli::table;
 use anyhow::Result;
 use mixgemm::accel::cost::dram;
+use mixgemm::accel::cost::element::Accumulator;
 use mixgemm::accel::cost::published::{Assumption, Comparison, comparisons};
+use mixgemm::accel::hardware::dequantise::Position;
+use mixgemm::dse::axis::{Grouping, Input, Zero};
 use mixgemm::dse::format::Format;
 use mixgemm::dse::outcome::Row;
 use mixgemm::dse::view::{Conditions, Frontier, View};
@@ -38,14 +41,22 @@ pub(super) fn fidelity_csv(fidelities: &[(Format, f64)]) -> Result<Vec<u8>> {
         format: String,
         device: &'a str,
         bits: u8,
-        group: String,
+        group: Grouping,
+        zero: Zero,
+        input: Input,
+        accumulator: Accumulator,
+        dequantisation: Position,
         fidelity_db: f64,
     }
     csv(fidelities.iter().map(|(format, fidelity_db)| Line {
         format: format.to_string(),
         device: &format.device,
         bits: format.bits,
-        group: format.group.to_string(),
+        group: format.group,
+        zero: format.zero,
+        input: format.input,
+        accumulator: format.accumulator,
+        dequantisation: format.dequantisation,
         fidelity_db: *fidelity_db,
     }))
 }
@@ -127,7 +138,7 @@ pub(super) fn print(found: &Found, frontiers: &[Frontier], files: &[PathBuf], ou
         if let Some(frontier) = frontiers.iter().find(wanted) {
             writeln!(
                 out,
-                "\nfrontier at M = {}, {} nm, DRAM {} pJ/bit; efficiency is estimated, FP16 array = 1",
+                "\nfrontier at equal peak, M = {}, {} nm, DRAM {} pJ/bit; efficiency is estimated, FP16 array = 1",
                 conditions.m, conditions.node_nm, conditions.dram_pj_per_bit
             )?;
             print_frontier(rows, &frontier.places, out)?;

@@ -298,7 +298,7 @@ pub(super) fn print_energy(device: &Hardware, totals: &Totals, out: &mut impl Wr
     )?;
     writeln!(
         out,
-        "  energy {}: static {}, DRAM {} (at {} pJ per bit read and {} written; published values differ thirtyfold), \
+        "  energy {}: static {}, DRAM {} (at {} pJ per bit read and {} written; published values differ sixtyfold), \
          buffers {}, elements {}, scales and zero points {}",
         part(totals.energy_total_pj),
         part(totals.energy_static_pj),
