@@ -3,7 +3,8 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use mixgemm::pack::file::{PAGE, PackFile};
+use mixgemm::pack::file::PackFile;
+use mixgemm::pack::page::PAGE;
 use mixgemm::{Host, Mat, Mode};
 use mixgemm_fuzz::weights::Weights;
 use mixgemm_fuzz::words::up_to;
