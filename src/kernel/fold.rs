@@ -183,7 +183,7 @@ pub(super) fn load_scales<S: Simd>(simd: S, scale: ScaleType, bytes: &[u8]) -> [
 }
 
 /// The accumulators' first values: `−z·B` where there are zero points, so that they cost a multiplication a group for each
-/// slice, or for two that are put together first. Symmetric weights start at 0 and get theirs from [`finish`]: additions
+/// slice, or for two that are put together first. Symmetric weights start at 0 and get theirs from [`correct`]: additions
 /// there are off the critical path, which loads here are on. Where a rule takes `origin` off every code, `origin·B` is
 /// added back.
 #[inline(always)]

@@ -94,8 +94,8 @@ pub fn select(isa: Isa, layout: PanelLayout, mode: Mode) -> Result<Selection> {
     })
 }
 
-/// What [`choose`] takes where nothing is preferred. Looking through the whole catalogue takes as long as a small product,
-/// so it is done once for each tier, layout and number of slices.
+/// What [`choose`] takes where nothing is preferred. The catalogue is looked through once for each tier, layout and number
+/// of slices.
 #[cfg(feature = "std")]
 fn chosen(isa: Isa, layout: PanelLayout, mode: Mode) -> Option<Selection> {
     const LANES: [usize; 3] = [4, 8, 16];
