@@ -6,6 +6,7 @@ mod bench;
 mod cache;
 mod doctor;
 mod explore;
+mod mixpe_sim;
 mod provenance;
 mod refusals;
 mod results;

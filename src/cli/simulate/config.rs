@@ -36,7 +36,7 @@ struct Entry<'a> {
 }
 
 /// The lines of a file, and its name for refusals.
-struct Entries<'a> {
+pub(super) struct Entries<'a> {
     file: &'a str,
     all: Vec<Entry<'a>>,
 }
@@ -72,7 +72,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Config> {
 }
 
 impl<'a> Entries<'a> {
-    fn parse(file: &'a str, text: &'a str) -> Result<Self> {
+    pub(super) fn parse(file: &'a str, text: &'a str) -> Result<Self> {
         let (mut section, mut all) = (String::new(), Vec::<Entry<'_>>::new());
         for (line, content) in (1..).zip(text.trim_start_matches('\u{feff}').lines()) {
             let content = content.trim();
@@ -109,7 +109,7 @@ impl<'a> Entries<'a> {
         Ok(Self { file, all })
     }
 
-    fn get(&self, section: &str, key: &'static str) -> Result<Found<'_>> {
+    pub(super) fn get(&self, section: &str, key: &'static str) -> Result<Found<'_>> {
         let found = self
             .all
             .iter()
@@ -128,18 +128,18 @@ impl<'a> Entries<'a> {
 }
 
 /// An entry under the name that it is looked up by.
-struct Found<'a> {
+pub(super) struct Found<'a> {
     key: &'static str,
     value: &'a str,
     line: usize,
 }
 
 impl Found<'_> {
-    fn refused(&self, file: &str, expected: impl Display) -> anyhow::Error {
+    pub(super) fn refused(&self, file: &str, expected: impl Display) -> anyhow::Error {
         misplaced(file, self.line, format_args!("{}: {expected}", self.key), self.value)
     }
 
-    fn number<T: FromStr + PartialOrd + Display>(&self, file: &str, least: T, most: T) -> Result<T> {
+    pub(super) fn number<T: FromStr + PartialOrd + Display>(&self, file: &str, least: T, most: T) -> Result<T> {
         let number = self
             .value
             .parse()

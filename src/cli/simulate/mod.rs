@@ -3,6 +3,7 @@
 
 mod config;
 mod device;
+mod mixpe_sim;
 mod plot;
 mod report;
 mod topology;
@@ -70,6 +71,9 @@ enum Compat {
     /// Versions 2 and 3: words of one byte unless a device says otherwise, folds never cut in time, and R + C output
     /// writes too many in every fold of an output-stationary array
     ScaleSim,
+    /// The simulator of MixPE's authors: CONFIG is its .ini file, TOPOLOGY has the first line
+    /// layer,count,kernel,output,input_channels,output_channels,batch,bits
+    MixpeSim,
 }
 
 /// Operands and outputs of one byte, sums of four.
@@ -86,10 +90,23 @@ const BYTES: Widths = Widths { partial: 8.0, ..INT8 };
 /// Runs the command.
 pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Result<ExitCode> {
     let (svg, csv) = args.files()?;
-    let (name, text) = read("--config", &args.config)?;
-    let config = config::parse(&name, &text)?;
-    let (name, text) = read("--topology", &args.topology)?;
-    let layers = topology::parse(&name, &text)?;
+    let (config_name, config_text) = read("--config", &args.config)?;
+    let (topology_name, topology_text) = read("--topology", &args.topology)?;
+    if args.compat == Some(Compat::MixpeSim) {
+        args.refuse_other_options()?;
+        let simulated = mixpe_sim::simulate(&mixpe_sim::Texts {
+            config: (&config_name, &config_text),
+            topology: (&topology_name, &topology_text),
+        })?;
+        if let Some(file) = csv {
+            let text = simulated.csv()?;
+            file.write(|out| out.write_all(&text))?;
+        }
+        simulated.print(json, out)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let config = config::parse(&config_name, &config_text)?;
+    let layers = topology::parse(&topology_name, &topology_text)?;
     let device = args.device.as_deref().map(device::find).transpose()?;
     let device = device.map(|device| device::placed(device, &config)).transpose()?;
     let array = device.as_ref().map_or(config.array, |device| device.array);
@@ -192,6 +209,16 @@ impl Args {
             (Some(svg), Some(csv)) if svg.is(csv) => Err(refusal("--csv", "another file than --svg", "the same")),
             _ => Ok((svg, csv)),
         }
+    }
+
+    /// Refuses what the simulator of MixPE's authors has no place for.
+    fn refuse_other_options(&self) -> Result<()> {
+        for (option, given) in [("--device", self.device.is_some()), ("--svg", self.svg.is_some())] {
+            if given {
+                return Err(refusal(option, "not together with --compat mixpe-sim", "both"));
+            }
+        }
+        Ok(())
     }
 
     /// What moves where no device says so.

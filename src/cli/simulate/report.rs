@@ -323,7 +323,7 @@ pub(super) fn print_energy(device: &Hardware, totals: &Totals, out: &mut impl Wr
 }
 
 /// Energy in three or four digits.
-fn joules(pj: f64) -> String {
+pub(super) fn joules(pj: f64) -> String {
     match pj {
         e if e < 1e3 => format!("{e:.1} pJ"),
         e if e < 1e6 => format!("{:.2} nJ", e / 1e3),
@@ -334,7 +334,7 @@ fn joules(pj: f64) -> String {
 }
 
 /// Bits as bytes, with a unit.
-fn bytes(bits: f64) -> String {
+pub(super) fn bytes(bits: f64) -> String {
     let bytes = bits / 8.0;
     match bytes {
         b if b < 1e4 => format!("{b:.0} B"),
