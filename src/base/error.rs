@@ -1,7 +1,9 @@
 //! The one error type. Every variant names the argument and says what was expected and what was found.
 #![forbid(unsafe_code)]
 
+use alloc::format;
 use alloc::string::String;
+use core::fmt;
 
 /// What can go wrong. A value of this type is returned for every bad input; panics mean a defect in this crate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -126,5 +128,67 @@ impl Error {
             expected: expected.into(),
             found: found.into(),
         }
+    }
+
+    /// The argument, what was expected, and what was found.
+    #[must_use]
+    pub fn parts(&self) -> (&'static str, &str, &str) {
+        match self {
+            Self::Shape {
+                argument,
+                expected,
+                found,
+            }
+            | Self::Value {
+                argument,
+                expected,
+                found,
+            }
+            | Self::Unsupported {
+                argument,
+                expected,
+                found,
+            }
+            | Self::ForeignWeights {
+                argument,
+                expected,
+                found,
+            }
+            | Self::FloatEnvironment {
+                argument,
+                expected,
+                found,
+            }
+            | Self::File {
+                argument,
+                expected,
+                found,
+            }
+            | Self::Memory {
+                argument,
+                expected,
+                found,
+            } => (argument, expected, found),
+        }
+    }
+
+    /// This error with a place behind what was found.
+    ///
+    /// ```
+    /// use mixgemm::Error;
+    /// let error = Error::value("bits", "1 to 8", "9").at("in product 3");
+    /// assert_eq!(error.to_string(), "bits: expected 1 to 8, found 9 in product 3");
+    /// ```
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        let (Self::Shape { found, .. }
+        | Self::Value { found, .. }
+        | Self::Unsupported { found, .. }
+        | Self::ForeignWeights { found, .. }
+        | Self::FloatEnvironment { found, .. }
+        | Self::File { found, .. }
+        | Self::Memory { found, .. }) = &mut self;
+        *found = format!("{found} {place}");
+        self
     }
 }

@@ -22,24 +22,13 @@ pub(crate) fn unreadable(argument: &str, expected: &str, path: &Path, error: &st
 
 /// A library error with its argument spelled as the option that holds it.
 pub(crate) fn option(error: Error) -> anyhow::Error {
-    let (argument, expected, found) = match &error {
-        Error::Shape {
-            argument,
-            expected,
-            found,
-        }
-        | Error::Value {
-            argument,
-            expected,
-            found,
-        }
-        | Error::Unsupported {
-            argument,
-            expected,
-            found,
-        } => (*argument, expected, found),
-        _ => return error.into(),
-    };
+    if !matches!(
+        error,
+        Error::Shape { .. } | Error::Value { .. } | Error::Unsupported { .. }
+    ) {
+        return error.into();
+    }
+    let (argument, expected, found) = error.parts();
     let option = match argument {
         "x" => "--input",
         "weights" | "w" => "--weights",

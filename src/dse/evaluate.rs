@@ -125,7 +125,14 @@ impl Evaluator {
     /// # Errors
     /// [`Error::Value`] and [`Error::Unsupported`] naming the axis that does not fit, with the point.
     pub fn evaluate(&self, point: &Point) -> Result<Row> {
-        let outcome = self.outcome(point).map_err(|error| at(point, &error))?;
+        let outcome = self.outcome(point).map_err(|error| {
+            error.at(format_args!(
+                "at point {} ({}, array {})",
+                point.id,
+                point.format(),
+                point.array
+            ))
+        })?;
         Ok(Row {
             point: point.clone(),
             outcome,
@@ -225,34 +232,4 @@ impl Evaluator {
 
 fn extents(layer: &Layer, m: u64) -> Extents {
     Extents::new(layer.m.unwrap_or(m), layer.n, layer.k)
-}
-
-/// An error with the point in front of what was found.
-fn at(point: &Point, error: &Error) -> Error {
-    match error {
-        Error::Shape {
-            argument,
-            expected,
-            found,
-        }
-        | Error::Value {
-            argument,
-            expected,
-            found,
-        }
-        | Error::Unsupported {
-            argument,
-            expected,
-            found,
-        } => {
-            let place = format!(
-                "{found} at point {} ({}, array {})",
-                point.id,
-                point.format(),
-                point.array
-            );
-            Error::unsupported(argument, expected, place)
-        }
-        other => other.clone(),
-    }
 }

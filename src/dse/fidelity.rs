@@ -251,7 +251,7 @@ impl Tensors {
                 let fidelity = self.fidelity(&values)?;
                 Ok((key, fidelity))
             };
-            let (key, fidelity) = measure().map_err(|error: Error| format.refused(&error))?;
+            let (key, fidelity) = measure().map_err(|error: Error| error.at(format_args!("for {format}")))?;
             known.insert(key, fidelity);
             fidelities.insert(format.clone(), fidelity);
         }

@@ -173,28 +173,6 @@ where
 }
 
 impl Format {
-    /// This error with the format in front of what was found.
-    pub(crate) fn refused(&self, error: &Error) -> Error {
-        match error {
-            Error::Shape {
-                argument,
-                expected,
-                found,
-            }
-            | Error::Value {
-                argument,
-                expected,
-                found,
-            }
-            | Error::Unsupported {
-                argument,
-                expected,
-                found,
-            } => Error::unsupported(argument, expected, format!("{found} for {self}")),
-            other => other.clone(),
-        }
-    }
-
     /// Who computes the values of this format. `host` gives those of the devices that are exact; it may be one of them.
     ///
     /// # Errors

@@ -2,13 +2,12 @@
 #![forbid(unsafe_code)]
 
 use crate::backend::{Counters, Report};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::epilogue::{Epilogue, Output};
 use crate::host::gemm::Plan;
 use crate::host::walk::walk;
 use crate::host::workspace::Workspace;
 use crate::quant::input::Activations;
-use alloc::format;
 
 /// Most products that threads are woken once for.
 const TOGETHER: usize = 16;
@@ -94,7 +93,7 @@ impl Plan {
             for (i, (part, product)) in parts.iter_mut().zip(products).enumerate() {
                 let Product { plan, epilogue, y } = product;
                 let made = plan.part(x, epilogue, y.reborrow(), team.threads());
-                *part = made.map_err(|error| of_product(error, chunk * TOGETHER + i))?;
+                *part = made.map_err(|error| error.at(format_args!("in product {}", chunk * TOGETHER + i)))?;
                 let own = plan.report(x);
                 report.counters.macs += own.counters.macs;
                 if report.kernel.is_empty() || own.counters.macs > most {
@@ -105,16 +104,4 @@ impl Plan {
         }
         Ok(report)
     }
-}
-
-/// The same error, with the number of the product.
-fn of_product(mut error: Error, i: usize) -> Error {
-    if let Error::Shape { found, .. }
-    | Error::Value { found, .. }
-    | Error::Unsupported { found, .. }
-    | Error::FloatEnvironment { found, .. } = &mut error
-    {
-        *found = format!("{found} in product {i}");
-    }
-    error
 }

@@ -133,15 +133,8 @@ impl PackFile {
     }
 
     /// An error about the contents, with the name of the file.
-    fn within(&self, mut error: Error) -> Error {
-        if let Error::Shape { found, .. }
-        | Error::Value { found, .. }
-        | Error::Unsupported { found, .. }
-        | Error::File { found, .. } = &mut error
-        {
-            *found = format!("{found} in {}", self.path.display());
-        }
-        error
+    fn within(&self, error: Error) -> Error {
+        error.at(format_args!("in {}", self.path.display()))
     }
 }
 

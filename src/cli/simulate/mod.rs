@@ -17,7 +17,7 @@ use config::{Config, SCRATCHPADS};
 use mixgemm::Error;
 use mixgemm::accel::hardware::Hardware;
 use mixgemm::accel::memory::Widths;
-use report::{Row, Totals};
+use report::{Counts, Row, Spent, Totals};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -170,8 +170,8 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
             }
         }
         report::print(&rows, &totals, out)?;
-        if let Some(device) = &device {
-            report::print_energy(device, &totals, out)?;
+        if let (Some(device), Some(spent)) = (&device, &totals.spent) {
+            report::print_energy(device, spent, out)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -235,12 +235,17 @@ impl Args {
         let scale_sim = self.compat == Some(Compat::ScaleSim);
         if let Some(device) = device {
             let estimate = device::estimate(device, &name, extents)?;
-            let row = Row::new(name, &device.array, extents, &estimate.traffic, scale_sim);
-            return Ok(row.with_energy(&estimate));
+            return Ok(Row {
+                counts: Counts::new(name, &device.array, extents, &estimate.traffic, scale_sim),
+                spent: Some(Spent::new(&estimate)),
+            });
         }
         let traffic = config.memory.traffic(&config.array, extents, &self.widths());
         let traffic = traffic.map_err(|error| scratchpad(error, &name))?;
-        Ok(Row::new(name, &config.array, extents, &traffic, scale_sim))
+        Ok(Row {
+            counts: Counts::new(name, &config.array, extents, &traffic, scale_sim),
+            spent: None,
+        })
     }
 }
 

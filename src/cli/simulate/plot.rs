@@ -41,7 +41,7 @@ fn onto(rows: &[Row], subtitle: String, svg: &mut String) -> Result<(), Box<dyn 
         root.draw(&Text::new(name, (x + 20, 71), (FONT, 13).into_font().color(&INK)))?;
     }
     let (_, below) = root.split_vertically(90);
-    let most = rows.iter().map(|row| row.cycles).max().unwrap_or(1).max(1) as f64;
+    let most = rows.iter().map(|row| row.counts.cycles).max().unwrap_or(1).max(1) as f64;
     let mut chart = ChartBuilder::on(&below)
         .margin(12)
         .x_label_area_size(46)
@@ -62,21 +62,21 @@ fn onto(rows: &[Row], subtitle: String, svg: &mut String) -> Result<(), Box<dyn 
         .draw()?;
     for (i, row) in rows.iter().enumerate() {
         let (top, bottom) = (i as f64 + 0.15, i as f64 + 0.85);
-        let (computed, all) = (row.compute_cycles as f64, row.cycles as f64);
+        let (computed, all) = (row.counts.compute_cycles as f64, row.counts.cycles as f64);
         for ((from, to), (_, colour)) in [(0.0, computed), (computed, all)].into_iter().zip(COLOURS) {
             chart.draw_series([Rectangle::new([(from, top), (to, bottom)], colour.filled())])?;
         }
         if bar >= READABLE {
             let (x, y) = chart.backend_coord(&(0.0, i as f64 + 0.5));
             let font = (FONT, 13).into_font().color(&INK);
-            let mut label: String = row.layer.chars().take(LABEL).collect();
-            if label.len() < row.layer.len() {
+            let mut label: String = row.counts.layer.chars().take(LABEL).collect();
+            if label.len() < row.counts.layer.len() {
                 label.push('…');
             }
             root.draw(&Text::new(label, (24, y - 7), font.clone()))?;
             let end = chart.backend_coord(&(all, 0.0)).0.max(x);
             if end + 90 < WIDTH as i32 {
-                root.draw(&Text::new(row.cycles.to_string(), (end + 6, y - 7), font))?;
+                root.draw(&Text::new(row.counts.cycles.to_string(), (end + 6, y - 7), font))?;
             }
         }
     }

@@ -15,6 +15,15 @@ use std::io::Write;
 /// A layer.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
+    #[serde(flatten)]
+    pub(super) counts: Counts,
+    #[serde(flatten)]
+    pub(super) spent: Option<Spent>,
+}
+
+/// What is counted in a layer.
+#[derive(Debug, Serialize)]
+pub(super) struct Counts {
     pub(super) layer: String,
     m: u64,
     n: u64,
@@ -45,22 +54,6 @@ pub(super) struct Row {
     tile_n: u64,
     tile_k: u64,
     loop_order: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seconds: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    energy_static_pj: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    energy_dram_pj: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    energy_buffers_pj: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    energy_core_pj: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    energy_dequantisation_pj: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    energy_total_pj: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    power_mw: Option<f64>,
 }
 
 /// All layers together.
@@ -79,24 +72,57 @@ pub(super) struct Totals {
     utilization: f64,
     dram_read_bits: f64,
     dram_write_bits: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seconds: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    energy_static_pj: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    energy_dram_pj: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    energy_buffers_pj: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    energy_core_pj: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    energy_dequantisation_pj: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    energy_total_pj: Option<f64>,
+    #[serde(flatten)]
+    pub(super) spent: Option<Spent>,
 }
 
-impl Row {
-    /// The row of a layer; as SCALE-Sim would have it if it must be.
+/// Time and energy, known where a device is given.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(super) struct Spent {
+    seconds: f64,
+    energy_static_pj: f64,
+    energy_dram_pj: f64,
+    energy_buffers_pj: f64,
+    energy_core_pj: f64,
+    energy_dequantisation_pj: f64,
+    energy_total_pj: f64,
+    power_mw: f64,
+}
+
+impl Spent {
+    pub(super) fn new(estimate: &Estimate) -> Self {
+        let energy = &estimate.energy;
+        Self {
+            seconds: estimate.seconds,
+            energy_static_pj: energy.static_pj(),
+            energy_dram_pj: energy.dram_pj,
+            energy_buffers_pj: energy.buffers_pj,
+            energy_core_pj: energy.core_pj,
+            energy_dequantisation_pj: energy.dequantisation_pj,
+            energy_total_pj: energy.total_pj(),
+            power_mw: estimate.power_mw(),
+        }
+    }
+
+    /// Of one layer after another; the power is the mean.
+    fn then(self, next: Self) -> Self {
+        let seconds = self.seconds + next.seconds;
+        let energy_total_pj = self.energy_total_pj + next.energy_total_pj;
+        Self {
+            seconds,
+            energy_static_pj: self.energy_static_pj + next.energy_static_pj,
+            energy_dram_pj: self.energy_dram_pj + next.energy_dram_pj,
+            energy_buffers_pj: self.energy_buffers_pj + next.energy_buffers_pj,
+            energy_core_pj: self.energy_core_pj + next.energy_core_pj,
+            energy_dequantisation_pj: self.energy_dequantisation_pj + next.energy_dequantisation_pj,
+            energy_total_pj,
+            power_mw: energy_total_pj * 1e-9 / seconds,
+        }
+    }
+}
+
+impl Counts {
+    /// Those of a layer; as SCALE-Sim would have it if it must be.
     pub(super) fn new(layer: String, array: &Array, e: Extents, traffic: &Traffic, scale_sim: bool) -> Self {
         let whole = array.walk(e);
         // SCALE-Sim never cuts a fold in time.
@@ -135,30 +161,6 @@ impl Row {
             tile_n: tiling.tile.n,
             tile_k: tiling.tile.k,
             loop_order: tiling.order,
-            seconds: None,
-            energy_static_pj: None,
-            energy_dram_pj: None,
-            energy_buffers_pj: None,
-            energy_core_pj: None,
-            energy_dequantisation_pj: None,
-            energy_total_pj: None,
-            power_mw: None,
-        }
-    }
-
-    /// The row with time and energies.
-    pub(super) fn with_energy(self, estimate: &Estimate) -> Self {
-        let energy = &estimate.energy;
-        Self {
-            seconds: Some(estimate.seconds),
-            energy_static_pj: Some(energy.static_pj()),
-            energy_dram_pj: Some(energy.dram_pj),
-            energy_buffers_pj: Some(energy.buffers_pj),
-            energy_core_pj: Some(energy.core_pj),
-            energy_dequantisation_pj: Some(energy.dequantisation_pj),
-            energy_total_pj: Some(energy.total_pj()),
-            power_mw: Some(estimate.power_mw()),
-            ..self
         }
     }
 
@@ -182,7 +184,7 @@ impl Totals {
             layers: rows.len(),
             ..Self::default()
         };
-        for row in rows {
+        for Row { counts: row, .. } in rows {
             totals.macs = totals.macs.saturating_add(Extents::new(row.m, row.n, row.k).macs());
             for (total, count) in [
                 (&mut totals.cycles, row.cycles),
@@ -199,14 +201,8 @@ impl Totals {
             totals.dram_read_bits += row.dram_read_bits();
             totals.dram_write_bits += row.dram_ofmap_write_bits;
         }
-        let sum = |of: fn(&Row) -> Option<f64>| rows.iter().map(of).sum::<Option<f64>>();
-        totals.seconds = sum(|row| row.seconds);
-        totals.energy_static_pj = sum(|row| row.energy_static_pj);
-        totals.energy_dram_pj = sum(|row| row.energy_dram_pj);
-        totals.energy_buffers_pj = sum(|row| row.energy_buffers_pj);
-        totals.energy_core_pj = sum(|row| row.energy_core_pj);
-        totals.energy_dequantisation_pj = sum(|row| row.energy_dequantisation_pj);
-        totals.energy_total_pj = sum(|row| row.energy_total_pj);
+        let spent = rows.iter().map(|row| row.spent);
+        totals.spent = spent.reduce(|sum, next| Some(sum?.then(next?))).flatten();
         totals.utilization = totals.macs as f64 / (totals.cycles as f64 * array.macs_per_cycle() as f64);
         totals
     }
@@ -215,8 +211,11 @@ impl Totals {
 /// The rows as comma-separated values.
 pub(super) fn csv(rows: &[Row]) -> Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    for row in rows {
-        writer.serialize(row)?;
+    for Row { counts, spent } in rows {
+        match spent {
+            Some(spent) => writer.serialize((counts, spent))?,
+            None => writer.serialize(counts)?,
+        }
     }
     Ok(writer.into_inner().map_err(|e| e.into_error())?)
 }
@@ -238,10 +237,10 @@ pub(super) fn print(rows: &[Row], totals: &Totals, out: &mut impl Write) -> Resu
         "DRAM read",
         "DRAM written",
     ];
-    let energy = totals.energy_total_pj.is_some();
+    let energy = totals.spent.is_some();
     let heads: Vec<&str> = heads.into_iter().chain(energy.then_some("energy")).collect();
     let mut table = table::columns(&heads, 1);
-    for row in rows {
+    for Row { counts: row, spent } in rows {
         let mut cells = vec![
             row.layer.clone(),
             row.m.to_string(),
@@ -257,7 +256,7 @@ pub(super) fn print(rows: &[Row], totals: &Totals, out: &mut impl Write) -> Resu
             bytes(row.dram_read_bits()),
             bytes(row.dram_ofmap_write_bits),
         ];
-        cells.extend(row.energy_total_pj.map(joules));
+        cells.extend(spent.map(|spent| joules(spent.energy_total_pj)));
         table.add_row(cells);
     }
     add_totals(&mut table, totals);
@@ -281,33 +280,31 @@ fn add_totals(table: &mut Table, totals: &Totals) {
         bytes(totals.dram_read_bits),
         bytes(totals.dram_write_bits),
     ];
-    cells.extend(totals.energy_total_pj.map(joules));
+    cells.extend(totals.spent.map(|spent| joules(spent.energy_total_pj)));
     table.add_row(cells);
 }
 
 /// Where the energy goes, and where the figures behind it come from.
-pub(super) fn print_energy(device: &Hardware, totals: &Totals, out: &mut impl Write) -> Result<()> {
-    let part = |energy: Option<f64>| joules(energy.unwrap_or(0.0));
+pub(super) fn print_energy(device: &Hardware, spent: &Spent, out: &mut impl Write) -> Result<()> {
     let (area, dram) = (device.area()?, device.dram);
-    let seconds = totals.seconds.unwrap_or(0.0);
     writeln!(
         out,
         "\n  time {}, area {:.2} mm2 before place and route",
-        table::time(seconds),
+        table::time(spent.seconds),
         area.total_um2() * 1e-6
     )?;
     writeln!(
         out,
         "  energy {}: static {}, DRAM {} (at {} pJ per bit read and {} written; published values differ sixtyfold), \
          buffers {}, elements {}, scales and zero points {}",
-        part(totals.energy_total_pj),
-        part(totals.energy_static_pj),
-        part(totals.energy_dram_pj),
+        joules(spent.energy_total_pj),
+        joules(spent.energy_static_pj),
+        joules(spent.energy_dram_pj),
         dram.read_pj_per_bit,
         dram.write_pj_per_bit,
-        part(totals.energy_buffers_pj),
-        part(totals.energy_core_pj),
-        part(totals.energy_dequantisation_pj),
+        joules(spent.energy_buffers_pj),
+        joules(spent.energy_core_pj),
+        joules(spent.energy_dequantisation_pj),
     )?;
     writeln!(out, "\n  what the figures rest on")?;
     for origin in device.origins()? {
