@@ -4,9 +4,14 @@
 
 use mixgemm::accel::hardware::Hardware;
 use mixgemm::dse::evaluate::Evaluator;
-use mixgemm::dse::explore::{Heading, Shard, explore, merge, read};
-use mixgemm::dse::outcome::{Outcome, Row};
+use mixgemm::dse::explore::{Run, explore};
+use mixgemm::dse::heading::{Heading, Shard};
+use mixgemm::dse::kept::Kept;
+use mixgemm::dse::outcome::{Entry, Infeasible, Outcome, Row};
+use mixgemm::dse::pareto::Tolerance;
+use mixgemm::dse::points::{Shards, entries};
 use mixgemm::dse::space::{Point, Space};
+use mixgemm::dse::view::{best_at_one_peak, cell, frontiers};
 use mixgemm::dse::workload::Workload;
 use mixgemm::{Error, Result};
 use std::fs;
@@ -67,7 +72,7 @@ fn a_point_has_the_same_figures_whoever_comes_before_it() {
     let points: Vec<Point> = (0..space.len()).map(|id| space.point(id).unwrap()).collect();
     let known = points
         .iter()
-        .map(|point| (point.format(), 20.0))
+        .map(|point| (point.format(), Ok(20.0)))
         .collect::<std::collections::HashMap<_, _>>();
     let evaluator = || Evaluator::new(Workload::built_in("vit").unwrap(), known.clone());
     let (forwards, backwards) = (evaluator(), evaluator());
@@ -250,11 +255,11 @@ fn an_error_leaves_what_was_done() {
     let directory = tempfile::tempdir().unwrap();
     let (heading, path) = (heading(&toml(), "1/1"), file(&directory, "f"));
     let fails = |point: &Point| match point.id {
-        200.. => Err(Error::value("m", "less", point.id.to_string())),
+        200.. => Err(Error::file("less", point.id.to_string())),
         _ => evaluate(point),
     };
     let error = explore(&heading, &path, fails, |_, _| {}).unwrap_err();
-    assert_eq!(error, Error::value("m", "less", "200"));
+    assert_eq!(error, Error::file("less", "200"));
     let whole = run(&heading, &file(&directory, "whole"));
     assert!(run(&heading, &path) == whole);
     let infinite = |point: &Point| {
@@ -264,6 +269,119 @@ fn an_error_leaves_what_was_done() {
     };
     let error = explore(&heading, &file(&directory, "g"), infinite, |_, _| {}).unwrap_err();
     assert!(error.to_string().contains("power_mw"), "{error}");
+}
+
+/// A point that no machine is at is an entry with the reason; the run goes on, and is resumed and read like any other.
+#[test]
+fn what_is_infeasible_is_kept_with_its_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let (heading, path) = (heading(&toml(), "1/1"), file(&directory, "f"));
+    let picky = |point: &Point| match point.id % 3 {
+        1 => Err(Error::unsupported("array", "another", point.array.to_string())),
+        _ => evaluate(point),
+    };
+    explore(&heading, &path, picky, |_, _| {}).unwrap();
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    explore(&heading, &path, picky, |_, _| {}).unwrap();
+    assert!(fs::read(&path).unwrap() == whole);
+    let (_, found) = entries(&path).unwrap();
+    for (id, entry) in (0..).zip(found) {
+        let point = heading.space.point(id).unwrap();
+        let expected = match picky(&point) {
+            Ok(row) => Entry::Feasible(row),
+            Err(error) => Entry::Infeasible(Infeasible {
+                point,
+                infeasible: error.to_string(),
+            }),
+        };
+        assert_eq!(entry.unwrap(), expected);
+    }
+}
+
+/// As long as one run has the file open, another is refused; a file that a run left behind is not locked.
+#[test]
+fn two_runs_do_not_write_one_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let (heading, path) = (heading(&toml(), "1/1"), file(&directory, "f"));
+    let first = Run::open(&heading, &path).unwrap();
+    let error = Run::open(&heading, &path).unwrap_err().to_string();
+    assert!(
+        error.contains("no other run is writing") && error.contains("another run at work"),
+        "{error}"
+    );
+    first.explore(evaluate, |_, _| {}).unwrap();
+    let whole = fs::read(&path).unwrap();
+    drop(Run::open(&heading, &path).unwrap());
+    assert!(run(&heading, &path) == whole);
+}
+
+/// A space that is written out is the same space, and a run of it the same file.
+#[test]
+fn a_run_is_reproduced_from_its_saved_space() {
+    let directory = tempfile::tempdir().unwrap();
+    for text in [
+        toml(),
+        mixgemm::dse::space::DEFAULT.replace("m = [1, 16, 128, 2048]", "m = [7]"),
+    ] {
+        let own = heading(&text, "1/1");
+        let saved = own.space.to_toml().unwrap();
+        assert_eq!(Space::from_toml(&saved).unwrap(), own.space, "{saved}");
+        let paths = [file(&directory, "own"), file(&directory, "again")];
+        assert!(run(&own, &paths[0]) == run(&heading(&saved, "1/1"), &paths[1]));
+        paths.iter().for_each(|path| fs::remove_file(path).unwrap());
+    }
+}
+
+/// Whatever was thrown away on the way, frontiers, the best of devices, and the first row of every cell are the same.
+#[test]
+fn kept_rows_have_all_that_drawings_need() {
+    let space = Space::from_toml(&toml()).unwrap();
+    let rows: Vec<Row> = (0..space.len()).map(|id| tangled(&space.point(id).unwrap())).collect();
+    let view = |rows: &[Row]| -> Vec<(Vec<u64>, Vec<u64>, Vec<u64>)> {
+        let ids = |places: &[usize]| places.iter().map(|&place| rows[place].point.id).collect::<Vec<u64>>();
+        let frontiers = frontiers(rows, Tolerance::DEFAULT).unwrap();
+        let mut all = Vec::new();
+        for frontier in &frontiers {
+            let places = frontier.conditions.places(rows);
+            let (_, best) = best_at_one_peak(rows, &places, frontier.view).unwrap().unwrap();
+            let mut cells = std::collections::HashSet::new();
+            let first = places
+                .iter()
+                .filter(|&&i| cells.insert((cell(frontier.view, &rows[i]), &rows[i].point.device)));
+            let first: Vec<usize> = first.copied().collect();
+            all.push((ids(&frontier.places), ids(&best), ids(&first)));
+        }
+        all
+    };
+    let expected = view(&rows);
+    assert!(
+        expected
+            .iter()
+            .any(|(frontier, _, first)| frontier.len() > 2 && first.len() < 24)
+    );
+    for least in [1, 10, 100, 1000] {
+        let mut kept = Kept::new(Tolerance::DEFAULT, least);
+        rows.iter().for_each(|row| kept.push(row.clone()).unwrap());
+        let kept = kept.into_rows();
+        assert!(kept.len() < rows.len() || least == 1000);
+        assert_eq!(view(&kept), expected, "{least}");
+    }
+}
+
+/// Figures on a coarse grid, so that rows tie, fall into one cell, and dominate each other.
+fn tangled(point: &Point) -> Row {
+    let h = point.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+    let outcome = Outcome {
+        fidelity_db: (h % 7) as f64 * 0.2,
+        efficiency_equal_peak: 1.0 + (h / 7 % 9) as f64 * 0.004,
+        efficiency_equal_area: 1.0 + (h / 63 % 5) as f64 * 0.5,
+        ..Outcome::default()
+    };
+    Row {
+        point: point.clone(),
+        outcome,
+    }
 }
 
 #[test]
@@ -317,12 +435,13 @@ fn merged_shards_are_one_run() {
         // In any order.
         let turned: Vec<&Path> = paths.iter().rev().map(PathBuf::as_path).collect();
         let mut merged = Vec::new();
-        merge(&turned, &mut merged).unwrap();
+        Shards::open(&turned).unwrap().write(&mut merged).unwrap();
         assert!(merged == whole, "{of} shards");
     }
     let two = [file(&directory, "1of2"), file(&directory, "2of2")];
     let refused = |paths: &[&Path], expected: &str| {
-        let error = merge(paths, &mut Vec::new()).unwrap_err().to_string();
+        let merged = Shards::open(paths).and_then(|shards| shards.write(&mut Vec::new()));
+        let error = merged.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     };
     refused(&[], "at least one");
@@ -342,10 +461,11 @@ fn what_was_written_is_read_back_bit_for_bit() {
     let directory = tempfile::tempdir().unwrap();
     let (heading, path) = (heading(&toml(), "1/1"), file(&directory, "f"));
     run(&heading, &path);
-    let (found, rows) = read(&path).unwrap();
+    let (found, rows) = entries(&path).unwrap();
     assert_eq!(found, heading);
-    for (id, row) in rows.iter().enumerate() {
-        assert_eq!(*row, evaluate(&heading.space.point(id as u64).unwrap()).unwrap());
+    for (id, row) in rows.enumerate() {
+        let expected = evaluate(&heading.space.point(id as u64).unwrap()).unwrap();
+        assert_eq!(row.unwrap(), Entry::Feasible(expected));
     }
     for bad in ["0/2", "3/2", "1", "1/0", "a/b", ""] {
         assert!(bad.parse::<Shard>().is_err(), "{bad}");

@@ -98,3 +98,49 @@ pub(crate) fn tick(value: f64) -> String {
         String::new()
     }
 }
+
+/// A number in three digits with `k`, `M`, `G`, `T` for powers of a thousand, without zeros that say nothing.
+pub(crate) fn short(value: f64) -> String {
+    let suffixes = [(1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")];
+    let suffix = suffixes.into_iter().find(|(unit, _)| value.abs() >= 0.9995 * unit);
+    let (unit, suffix) = suffix.unwrap_or((1.0, ""));
+    let scaled = value / unit;
+    let digits = match scaled.abs() {
+        v if v >= 99.95 => 0,
+        v if v >= 9.995 => 1,
+        _ => 2,
+    };
+    let text = format!("{scaled:.digits$}");
+    let text = match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.'),
+        false => &text,
+    };
+    // A negative zero has lost its digits.
+    format!("{}{suffix}", if text == "-0" { "0" } else { text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short;
+
+    #[test]
+    fn numbers_are_short_and_keep_their_size() {
+        for (value, text) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (0.25, "0.25"),
+            (1.5, "1.5"),
+            (20.0, "20"),
+            (99.96, "100"),
+            (999.0, "999"),
+            (999.9, "1 k"),
+            (1200.0, "1.2 k"),
+            (2e6, "2 M"),
+            (12_340_000.0, "12.3 M"),
+            (5e9, "5 G"),
+            (1e15, "1000 T"),
+        ] {
+            assert_eq!(short(value), text, "{value}");
+        }
+    }
+}

@@ -89,7 +89,7 @@ struct Sums {
 #[derive(Debug)]
 pub struct Evaluator {
     workload: Workload,
-    fidelities: HashMap<Format, f64>,
+    fidelities: HashMap<Format, Result<f64>>,
     /// FP16 arrays of equal area, by what the area depends on.
     twins: RwLock<HashMap<String, Array>>,
     /// Figures of FP16 accelerators.
@@ -109,9 +109,10 @@ fn cached<V: Clone>(map: &RwLock<HashMap<String, V>>, key: String, make: impl Fn
 }
 
 impl Evaluator {
-    /// An evaluator of this workload. Points of other formats than those given are refused.
+    /// An evaluator of this workload. Points of other formats than those given are refused, and so, with its error, is
+    /// a format that has no fidelity.
     #[must_use]
-    pub fn new(workload: Workload, fidelities: HashMap<Format, f64>) -> Self {
+    pub fn new(workload: Workload, fidelities: HashMap<Format, Result<f64>>) -> Self {
         Self {
             workload,
             fidelities,
@@ -123,16 +124,9 @@ impl Evaluator {
     /// The figures of a point.
     ///
     /// # Errors
-    /// [`Error::Value`] and [`Error::Unsupported`] naming the axis that does not fit, with the point.
+    /// [`Error::Value`] and [`Error::Unsupported`] naming the axis or key that does not fit.
     pub fn evaluate(&self, point: &Point) -> Result<Row> {
-        let outcome = self.outcome(point).map_err(|error| {
-            error.at(format_args!(
-                "at point {} ({}, array {})",
-                point.id,
-                point.format(),
-                point.array
-            ))
-        })?;
+        let outcome = self.outcome(point)?;
         Ok(Row {
             point: point.clone(),
             outcome,
@@ -140,8 +134,8 @@ impl Evaluator {
     }
 
     fn outcome(&self, point: &Point) -> Result<Outcome> {
-        let fidelity = self.fidelities.get(&point.format()).copied();
-        let fidelity_db = fidelity.ok_or_else(|| Error::value("points", "a format with a fidelity", "none"))?;
+        let fidelity = self.fidelities.get(&point.format()).cloned();
+        let fidelity_db = fidelity.ok_or_else(|| Error::value("points", "a format with a fidelity", "none"))??;
         let hardware = point.hardware()?;
         let own = self.sums(&hardware, point.m)?;
         let peer = fp16_beside(&hardware)?.with_peak(hardware.array.macs_per_cycle())?;

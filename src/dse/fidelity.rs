@@ -13,6 +13,7 @@ use crate::base::error::{Error, Result};
 use crate::base::mat::Mat;
 use crate::base::view::MatRef;
 use crate::dse::format::{Format, Values};
+use crate::dse::measured::Measured;
 use crate::epilogue::Epilogue;
 use crate::quant::figures::{Figures, product_f64};
 use crate::quant::input::{Activations, Mode};
@@ -20,7 +21,7 @@ use crate::quant::matrix::QuantMatrix;
 use alloc::string::{String, ToString};
 use alloc::{format, vec::Vec};
 use half::f16;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// The fidelity of products that are not finite.
 pub const LEAST_DB: f64 = -100.0;
@@ -227,32 +228,38 @@ impl Tensors {
         Ok(sum / self.matrices.len() as f64)
     }
 
-    /// The fidelity of every format. Formats with the same values are measured once; `progress` is told how many of
-    /// all are done.
+    /// The fidelity of every format, or why the device does not take it. Values that `measured` has are not measured
+    /// again, and new ones are kept there; `progress` is told how many formats of all are done.
     ///
     /// # Errors
-    /// As [`Tensors::fidelity`], with the format in front.
+    /// [`Error::File`] for a file of `measured` that cannot be written.
     pub fn fidelities(
         &self,
         formats: &[Format],
         values_of: impl Fn(&Format) -> Result<Values>,
+        measured: &mut Measured,
         mut progress: impl FnMut(usize, usize),
-    ) -> Result<HashMap<Format, f64>> {
-        let mut known = BTreeMap::<String, f64>::new();
+    ) -> Result<HashMap<Format, Result<f64>>> {
         let mut fidelities = HashMap::new();
         for (done, format) in formats.iter().enumerate() {
             progress(done, formats.len());
-            let measure = || {
-                let values = values_of(format)?;
+            let values = values_of(format);
+            let fidelity = values.and_then(|values| {
                 let key = values.key();
-                if let Some(&fidelity) = known.get(&key) {
-                    return Ok((key, fidelity));
+                match measured.get(&key) {
+                    Some(known) => Ok((key, known)),
+                    None => Ok((key, self.fidelity(&values)?)),
                 }
-                let fidelity = self.fidelity(&values)?;
-                Ok((key, fidelity))
+            });
+            let fidelity = match fidelity {
+                Ok((key, found)) => {
+                    if measured.get(&key).is_none() {
+                        measured.keep(key, found)?;
+                    }
+                    Ok(found)
+                }
+                Err(error) => Err(error.at(format_args!("for {}", format.device))),
             };
-            let (key, fidelity) = measure().map_err(|error: Error| error.at(format_args!("for {format}")))?;
-            known.insert(key, fidelity);
             fidelities.insert(format.clone(), fidelity);
         }
         progress(formats.len(), formats.len());

@@ -61,15 +61,29 @@ impl fmt::Display for Format {
             Input::F16 => 16,
         };
         write!(f, "{} W{}A{activations}", self.device, self.bits)?;
+        // Of two formats the labels differ. What most formats have is left out: f16 weights have one scale per channel
+        // and no zero point, others a zero point per group and scales after the group.
+        let whole = self.bits == 16;
         match self.group.0 {
-            _ if self.bits == 16 => {}
             Group::Length(length) => write!(f, " g{length}")?,
+            Group::Channel if whole => {}
             Group::Channel | Group::Tensor => write!(f, " per {}", self.group)?,
         }
         if self.input == Input::A8Row {
             f.write_str(" row")?;
         }
-        write!(f, " {}", self.accumulator)
+        write!(f, " {}", self.accumulator)?;
+        match (self.zero, whole) {
+            (Zero::Symmetric, false) => f.write_str(" symmetric")?,
+            (Zero::Integer, true) => f.write_str(" zero points")?,
+            _ => {}
+        }
+        match (self.dequantisation, whole) {
+            (Position::After, false) | (Position::None, true) => Ok(()),
+            (Position::Before, _) => f.write_str(" before"),
+            (Position::After, true) => f.write_str(" after"),
+            (Position::None, false) => f.write_str(" unscaled"),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::dse::space::Point;
+use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 /// Figures of one point for one pass of the whole workload.
@@ -78,4 +79,34 @@ pub struct Row {
     /// Its figures.
     #[serde(flatten)]
     pub outcome: Outcome,
+}
+
+/// A point that no machine is at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Infeasible {
+    /// The point.
+    #[serde(flatten)]
+    pub point: Point,
+    /// The reason: axis or key, what was expected, what was found.
+    pub infeasible: String,
+}
+
+/// What is known about a point.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    /// Its figures.
+    Feasible(Row),
+    /// Why it has none.
+    Infeasible(Infeasible),
+}
+
+impl Entry {
+    /// Reads the line of a point.
+    pub(super) fn from_line(line: &str) -> serde_json::Result<Self> {
+        if line.contains("\"infeasible\":") {
+            serde_json::from_str(line).map(Self::Infeasible)
+        } else {
+            serde_json::from_str(line).map(Self::Feasible)
+        }
+    }
 }

@@ -20,7 +20,9 @@
 #![forbid(unsafe_code)]
 
 use crate::accel::array::Dataflow;
+use crate::accel::catalogue::ACCELERATORS;
 use crate::accel::cost::element::Accumulator;
+use crate::accel::hardware::Hardware;
 use crate::accel::hardware::dequantise::Position;
 use crate::base::error::{Error, Result};
 use crate::dse::axis::{Buffers, Grouping, Input, Shape, Zero};
@@ -170,7 +172,7 @@ impl Space {
     ///
     /// # Errors
     /// [`Error::File`] for text that is no space, with line and key; [`Error::Value`] naming the axis for a list that is
-    /// absent, empty, or has a value twice or outside its domain, and for more than [`MOST_POINTS`] points.
+    /// absent, empty, or has a value twice or outside its domain, for a device that the catalogue does not have, and for more than [`MOST_POINTS`] points.
     pub fn from_toml(text: &str) -> Result<Self> {
         let built_in = read(DEFAULT)?.axes;
         let written = read(text)?;
@@ -196,6 +198,19 @@ impl Space {
                 points.map_or_else(|| "more than 2^64".to_string(), |p| p.to_string()),
             )),
         }
+    }
+
+    /// The space as text that [`Space::from_toml`] reads as the same space, every list written out.
+    ///
+    /// # Errors
+    /// [`Error::File`] if a value has no spelling; none does not.
+    pub fn to_toml(&self) -> Result<String> {
+        #[derive(Serialize)]
+        struct Whole<'a> {
+            design: &'a [Axes],
+        }
+        let whole = Whole { design: &self.designs };
+        toml::to_string(&whole).map_err(|e| Error::file("values that TOML has", e.to_string()))
     }
 
     /// The built-in space.
@@ -263,6 +278,11 @@ fn read(text: &str) -> Result<Written> {
 /// Checks numbers that their types do not check.
 fn check_domains(design: &Axes, number: usize) -> Result<()> {
     let place = |value: &dyn core::fmt::Display| format!("{value} in design {number}");
+    for device in design.device.iter().flatten() {
+        if ACCELERATORS.iter().all(|accelerator| accelerator.name() != device) {
+            Hardware::named(device).map_err(|error| error.at(format_args!("in design {number}")))?;
+        }
+    }
     for bits in design.bits.iter().flatten() {
         if !matches!(bits, 1..=8 | 16) {
             return Err(Error::value("bits", "1 to 8, or 16 for f16 weights", place(bits)));

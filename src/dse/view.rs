@@ -7,6 +7,7 @@
 use crate::base::error::Result;
 use crate::dse::outcome::Row;
 use crate::dse::pareto::{Tolerance, frontier};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 use serde::Serialize;
@@ -128,6 +129,14 @@ pub fn frontiers(rows: &[Row], tolerance: Tolerance) -> Result<Vec<Frontier>> {
     Ok(frontiers)
 }
 
+/// Multiply-accumulates a cycle of a row's array.
+///
+/// # Errors
+/// As [`Point::hardware`](crate::dse::space::Point::hardware).
+pub fn peak(row: &Row) -> Result<u64> {
+    Ok(row.point.hardware()?.array.macs_per_cycle())
+}
+
 /// For every device the most efficient of the rows with its widest weights among `places`, in the order in which devices
 /// first appear; of equal ones the first.
 #[must_use]
@@ -145,4 +154,35 @@ pub fn best_of_devices(rows: &[Row], places: &[usize], view: View) -> Vec<usize>
         }
     }
     best
+}
+
+/// The places of every peak among `places`, by rising peak.
+///
+/// # Errors
+/// As [`peak`].
+pub fn by_peak(rows: &[Row], places: &[usize]) -> Result<BTreeMap<u64, Vec<usize>>> {
+    let mut peaks = BTreeMap::<u64, Vec<usize>>::new();
+    for &place in places {
+        peaks.entry(peak(&rows[place])?).or_default().push(place);
+    }
+    Ok(peaks)
+}
+
+/// The [best of devices](best_of_devices) at one peak, so that they compare: that at which the most devices have a row,
+/// of several such the highest. `None` for no rows.
+///
+/// # Errors
+/// As [`peak`].
+pub fn best_at_one_peak(rows: &[Row], places: &[usize], view: View) -> Result<Option<(u64, Vec<usize>)>> {
+    let peaks = by_peak(rows, places)?.into_iter();
+    let best = peaks.map(|(peak, places)| (peak, best_of_devices(rows, &places, view)));
+    Ok(best.max_by_key(|(peak, best)| (best.len(), *peak)))
+}
+
+/// The cell of a drawing that a row falls into: a quarter of a decibel high, a fortieth of a factor of two wide. Rows of
+/// one device in one cell would cover each other.
+#[must_use]
+pub fn cell(view: View, row: &Row) -> (i64, i64) {
+    let octaves = libm::log2(view.efficiency(row).max(1e-9));
+    ((octaves * 40.0) as i64, (row.outcome.fidelity_db * 4.0) as i64)
 }

@@ -1,214 +1,163 @@
-//! Drawings in bars: where energy goes, and how long each layer takes, on the best design of every device.
+//! What drawings of horizontal bars have in common: one panel for each of some conditions, devices at one peak.
 #![forbid(unsafe_code)]
 
 use super::report::shown;
-use super::scatter::{COLOURS, devices, some};
-use super::title;
-use crate::cli::drawing::{Drawing, FONT, INK, axes, head};
+use super::scatter::some;
+use crate::cli::drawing::{FONT, INK, axes, short};
 use anyhow::Result;
-use mixgemm::dse::evaluate::Evaluator;
-use mixgemm::dse::explore::Heading;
 use mixgemm::dse::outcome::Row;
-use mixgemm::dse::view::{Conditions, View, best_of_devices};
+use mixgemm::dse::view::{Conditions, View, best_at_one_peak};
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::error::Error;
 
-const WIDTH: u32 = 1000;
-const HEIGHT: u32 = 300;
-const TOP: u32 = 100;
-/// Where energy goes, from the bottom of a bar up.
-const PARTS: [(&str, RGBColor); 5] = [
-    ("elements", RGBColor(0, 114, 178)),
-    ("scaling", RGBColor(230, 159, 0)),
-    ("scratchpads", RGBColor(0, 158, 115)),
-    ("leakage", RGBColor(150, 150, 150)),
-    ("DRAM", RGBColor(213, 94, 0)),
-];
+/// Width of a drawing.
+pub(super) const WIDTH: u32 = 1000;
+/// Height of title, subtitle and legend.
+pub(super) const TOP: u32 = 96;
+/// Width of labels beside bars.
+const LABELS: u32 = 250;
+/// Height of a panel's caption and margin, and of its axis.
+const CAPTION: u32 = 36;
+const AXIS: u32 = 50;
 
-/// The best designs under one set of conditions.
-struct Panel<'a> {
+/// The best designs of devices at one peak under one set of conditions.
+pub(super) struct Panel<'a> {
     conditions: Conditions,
-    best: Vec<&'a Row>,
+    /// Multiply-accumulates a cycle.
+    peak: u64,
+    pub(super) best: Vec<&'a Row>,
+    /// Devices without an array of that peak.
+    missing: Vec<&'a str>,
 }
 
-fn panels(rows: &[Row]) -> Vec<Panel<'_>> {
-    let panel = |conditions: Conditions| {
-        let best = best_of_devices(rows, &conditions.places(rows), View::EqualPeak);
-        Panel {
+/// The panels of some conditions.
+pub(super) fn panels(rows: &[Row]) -> Result<Vec<Panel<'_>>> {
+    let mut panels = Vec::new();
+    for conditions in some(&shown(rows)) {
+        let places = conditions.places(rows);
+        let Some((peak, best)) = best_at_one_peak(rows, &places, View::EqualPeak)? else {
+            continue;
+        };
+        let best: Vec<&Row> = best.into_iter().map(|place| &rows[place]).collect();
+        let mut missing: Vec<&str> = Vec::new();
+        for &place in &places {
+            let device = &*rows[place].point.device;
+            if !missing.contains(&device) && best.iter().all(|row| row.point.device != device) {
+                missing.push(device);
+            }
+        }
+        panels.push(Panel {
             conditions,
-            best: best.into_iter().map(|place| &rows[place]).collect(),
-        }
-    };
-    some(&shown(rows)).into_iter().map(panel).collect()
-}
-
-fn under(conditions: &Conditions) -> String {
-    format!(
-        "M = {}, {} nm, DRAM {} pJ/bit",
-        conditions.m, conditions.node_nm, conditions.dram_pj_per_bit
-    )
-}
-
-/// Energy of every multiply-accumulate by consumer.
-pub(super) struct Energies<'a> {
-    heading: &'a Heading,
-    panels: Vec<Panel<'a>>,
-}
-
-impl<'a> Energies<'a> {
-    pub(super) fn new(heading: &'a Heading, rows: &'a [Row]) -> Self {
-        Self {
-            heading,
-            panels: panels(rows),
-        }
+            peak,
+            best,
+            missing,
+        });
     }
+    Ok(panels)
 }
 
-/// Energies in the order of [`PARTS`], pJ for each multiply-accumulate.
-fn parts(row: &Row) -> [f64; 5] {
-    let o = &row.outcome;
-    [o.core_pj, o.dequantisation_pj, o.buffers_pj, o.static_pj, o.dram_pj].map(|pj| pj / o.macs.max(1) as f64)
-}
-
-impl Drawing for Energies<'_> {
-    fn size(&self) -> (u32, u32) {
-        (WIDTH, TOP + HEIGHT * self.panels.len().max(1) as u32)
+impl Panel<'_> {
+    fn caption(&self) -> String {
+        let Conditions {
+            node_nm,
+            dram_pj_per_bit,
+            m,
+        } = self.conditions;
+        let missing = if self.missing.is_empty() {
+            String::new()
+        } else {
+            format!(" (none of {})", self.missing.join(", "))
+        };
+        format!(
+            "M = {m}, {node_nm} nm, DRAM {dram_pj_per_bit} pJ/bit; arrays of {} MACs a cycle{missing}",
+            self.peak
+        )
     }
 
-    fn onto<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Result<(), Box<dyn Error>>
-    where
-        B::ErrorType: 'static,
-    {
-        let subtitle = format!(
-            "workload {}; for each device its most efficient design at equal peak with its widest weights; estimated",
-            title(&self.heading.workload)
+    /// Design and array.
+    pub(super) fn design(row: &Row) -> [String; 2] {
+        let point = &row.point;
+        let array = format!(
+            "{} {}, {} bits a cycle",
+            point.array, point.dataflow, point.bandwidth_bits_per_cycle
         );
-        head(root, 24, "Where the energy of a multiply-accumulate goes", subtitle)?;
-        swatches(root, PARTS.iter().copied())?;
-        let (_, below) = root.split_vertically(TOP);
-        for (area, panel) in below
-            .split_evenly((self.panels.len().max(1), 1))
-            .iter()
-            .zip(&self.panels)
-        {
-            let most = panel
-                .best
-                .iter()
-                .map(|row| parts(row).iter().sum::<f64>())
-                .fold(0.0, f64::max);
-            let mut chart = bars(
-                area,
-                &panel.conditions,
-                panel.best.len(),
-                most,
-                "pJ per MAC",
-                &|place| {
-                    panel.best.get(place).map_or_else(String::new, |row| {
-                        format!("{}\n{} {}", row.point.format(), row.point.array, row.point.dataflow)
-                    })
-                },
-            )?;
-            for (i, row) in panel.best.iter().enumerate() {
-                let mut from = 0.0;
-                for ((_, colour), pj) in PARTS.iter().zip(parts(row)) {
-                    let bar = [(i as f64 + 0.2, from), (i as f64 + 0.8, from + pj)];
-                    chart.draw_series([Rectangle::new(bar, colour.filled())])?;
-                    from += pj;
-                }
-                let label = Text::new(format!("{from:.2}"), (0, -15), centred(12));
-                chart.draw_series([EmptyElement::at((i as f64 + 0.5, from)) + label])?;
-            }
-        }
-        Ok(())
+        [point.format().to_string(), array]
     }
 }
 
-/// Cycles of a layer on a device: all, and those in which the array waits.
-type Taken = (f64, f64);
-
-/// The design of a device, and what each layer takes on it.
-type Design<'a> = (&'a Row, Vec<Taken>);
-
-/// Cycles of every layer.
-pub(super) struct Cycles<'a> {
-    heading: &'a Heading,
-    devices: Vec<&'a str>,
-    panels: Vec<(Conditions, Vec<Design<'a>>)>,
-    layers: Vec<String>,
+/// The height of a panel whose bars take so much.
+pub(super) const fn height(bars: u32) -> u32 {
+    CAPTION + bars + AXIS
 }
 
-impl<'a> Cycles<'a> {
-    pub(super) fn new(heading: &'a Heading, rows: &'a [Row], evaluator: &Evaluator) -> Result<Self> {
-        let mut all = Vec::new();
-        for panel in panels(rows) {
-            let mut designs = Vec::new();
-            for row in panel.best {
-                let layers = evaluator.layers(&row.point)?;
-                let taken = layers.iter().map(|(layer, one)| {
-                    let times = layer.count as f64;
-                    (times * one.cycles as f64, times * one.stall_cycles as f64)
-                });
-                designs.push((row, taken.collect()));
-            }
-            all.push((panel.conditions, designs));
-        }
-        let name = |layer: &mixgemm::dse::workload::Layer| format!("{} x{}", layer.name, layer.count);
-        Ok(Self {
-            heading,
-            devices: devices(rows),
-            panels: all,
-            layers: heading.workload.layers.iter().map(name).collect(),
-        })
+/// A chart whose vertical coordinate is a number of pixels below its upper edge.
+pub(super) type Bars<'a, B> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// An empty chart for bars of this height altogether, and lines of text beside it at their vertical middles.
+pub(super) fn chart<'a, B: DrawingBackend + 'a>(
+    root: &DrawingArea<B, Shift>,
+    area: &DrawingArea<B, Shift>,
+    panel: &Panel<'_>,
+    (most, unit): (f64, &str),
+    (bars, labels): (u32, &[(f64, String)]),
+) -> Result<Bars<'a, B>, Box<dyn Error>>
+where
+    B::ErrorType: 'static,
+{
+    let mut chart = ChartBuilder::on(area)
+        .margin_left(16)
+        .margin_right(24)
+        .margin_bottom(6)
+        .margin_top(CAPTION)
+        .x_label_area_size(AXIS - 6)
+        .y_label_area_size(LABELS)
+        .build_cartesian_2d(0.0..most.max(f64::MIN_POSITIVE) * 1.12, f64::from(bars)..0.0)?;
+    let mut mesh = chart.configure_mesh();
+    axes(&mut mesh);
+    mesh.disable_y_mesh()
+        .y_labels(0)
+        .x_labels(8)
+        .x_desc(unit.to_string())
+        .x_label_formatter(&|x| short(*x))
+        .draw()?;
+    let font = |size: i32| (FONT, size).into_font().color(&INK);
+    area.draw(&Text::new(panel.caption(), (24, 14), font(15)))?;
+    for (y, text) in labels {
+        let (x, y) = chart.backend_coord(&(0.0, *y));
+        let style = font(12).pos(Pos::new(HPos::Right, VPos::Center));
+        root.draw(&Text::new(text.clone(), (x - 8, y), style))?;
     }
+    Ok(chart)
 }
 
-impl Drawing for Cycles<'_> {
-    fn size(&self) -> (u32, u32) {
-        (WIDTH, TOP + HEIGHT * self.panels.len().max(1) as u32)
+/// Draws a bar of parts one behind the other, from the left on, and its length behind it.
+pub(super) fn bar<'a, B: DrawingBackend + 'a>(
+    chart: &mut Bars<'a, B>,
+    (top, bottom): (f64, f64),
+    parts: impl IntoIterator<Item = (f64, RGBAColor)>,
+    labelled: bool,
+) -> Result<(), Box<dyn Error>>
+where
+    B::ErrorType: 'static,
+{
+    let mut from = 0.0;
+    for (length, colour) in parts {
+        chart.draw_series([Rectangle::new([(from, top), (from + length, bottom)], colour.filled())])?;
+        from += length;
     }
-
-    fn onto<B: DrawingBackend>(&self, root: &DrawingArea<B, Shift>) -> Result<(), Box<dyn Error>>
-    where
-        B::ErrorType: 'static,
-    {
-        let subtitle = format!(
-            "workload {}; for each device its most efficient design at equal peak with its widest weights; pale: the array waits \
-             for memory; estimated",
-            title(&self.heading.workload)
-        );
-        head(root, 24, "Cycles of every layer", subtitle)?;
-        swatches(root, self.devices.iter().copied().zip(COLOURS.iter().copied().cycle()))?;
-        let (_, below) = root.split_vertically(TOP);
-        let layers = self.layers.len();
-        for (area, (conditions, designs)) in below
-            .split_evenly((self.panels.len().max(1), 1))
-            .iter()
-            .zip(&self.panels)
-        {
-            let cycles = designs.iter().flat_map(|(_, taken)| taken.iter().map(|taken| taken.0));
-            let most = cycles.fold(0.0, f64::max);
-            let name = |place: usize| self.layers.get(place).cloned().unwrap_or_default();
-            let mut chart = bars(area, conditions, layers, most, "cycles", &name)?;
-            let width = 0.84 / designs.len().max(1) as f64;
-            for (d, (row, taken)) in designs.iter().enumerate() {
-                let place = self.devices.iter().position(|device| *device == row.point.device);
-                let colour = COLOURS[place.unwrap_or(0) % COLOURS.len()];
-                for (layer, &(all, stalls)) in taken.iter().enumerate() {
-                    let from = layer as f64 + 0.08 + d as f64 * width;
-                    let bar = |low, high| [(from, low), (from + 0.9 * width, high)];
-                    chart.draw_series([Rectangle::new(bar(0.0, all - stalls), colour.filled())])?;
-                    chart.draw_series([Rectangle::new(bar(all - stalls, all), colour.mix(0.35).filled())])?;
-                }
-            }
-        }
-        Ok(())
+    if labelled {
+        let style = (FONT, 12).into_font().color(&INK);
+        let label = Text::new(short(from), (5, 0), style.pos(Pos::new(HPos::Left, VPos::Center)));
+        chart.draw_series([EmptyElement::at((from, (top + bottom) / 2.0)) + label])?;
     }
+    Ok(())
 }
 
 /// Colours and their names in a line below the title.
-fn swatches<'a, B: DrawingBackend>(
+pub(super) fn swatches<'a, B: DrawingBackend>(
     root: &DrawingArea<B, Shift>,
     names: impl Iterator<Item = (&'a str, RGBColor)>,
 ) -> Result<(), Box<dyn Error>>
@@ -217,63 +166,25 @@ where
 {
     let mut x = 24;
     for (name, colour) in names {
-        root.draw(&Rectangle::new([(x, 74), (x + 12, 86)], colour.filled()))?;
-        root.draw(&Text::new(
-            name.to_string(),
-            (x + 18, 73),
-            (FONT, 13).into_font().color(&INK),
-        ))?;
+        root.draw(&Rectangle::new([(x, 72), (x + 12, 84)], colour.filled()))?;
+        let style = (FONT, 13).into_font().color(&INK);
+        root.draw(&Text::new(name.to_string(), (x + 18, 71), style))?;
         x += 40 + 8 * name.len() as i32;
     }
     Ok(())
 }
 
-/// A font whose text stands below the middle of its upper edge.
-fn centred(size: i32) -> TextStyle<'static> {
-    let font = (FONT, size).into_font().color(&INK);
-    font.pos(Pos::new(HPos::Center, VPos::Top))
-}
-
-/// A chart of bars.
-type Bars<'a, B> =
-    ChartContext<'a, B, Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>>;
-
-/// An empty chart with so many places and their names below.
-fn bars<'a, B: DrawingBackend + 'a>(
-    area: &DrawingArea<B, Shift>,
-    conditions: &Conditions,
-    places: usize,
-    most: f64,
-    unit: &str,
-    name: &dyn Fn(usize) -> String,
-) -> Result<Bars<'a, B>, Box<dyn Error>>
-where
-    B::ErrorType: 'static,
-{
-    let mut chart = ChartBuilder::on(area)
-        .margin(8)
-        .caption(under(conditions), (FONT, 15).into_font().color(&INK))
-        .x_label_area_size(42)
-        .y_label_area_size(70)
-        .build_cartesian_2d(0.0..places.max(1) as f64, 0.0..most.max(f64::MIN_POSITIVE) * 1.12)?;
-    let mut mesh = chart.configure_mesh();
-    axes(&mut mesh);
-    mesh.disable_x_mesh()
-        .x_labels(0)
-        .y_desc(unit.to_string())
-        .y_label_formatter(&|y| {
-            if *y < 1000.0 {
-                format!("{y:.2}")
-            } else {
-                format!("{y:.1e}")
-            }
-        })
-        .draw()?;
-    for place in 0..places {
-        for (line, text) in name(place).split('\n').enumerate() {
-            let label = Text::new(text.to_string(), (0, 7 + 15 * line as i32), centred(11));
-            chart.draw_series([EmptyElement::at((place as f64 + 0.5, 0.0)) + label])?;
-        }
+/// The areas of panels of these heights, from top to bottom.
+pub(super) fn areas<B: DrawingBackend>(
+    root: &DrawingArea<B, Shift>,
+    heights: impl IntoIterator<Item = u32>,
+) -> Vec<DrawingArea<B, Shift>> {
+    let (_, mut below) = root.split_vertically(TOP);
+    let mut areas = Vec::new();
+    for height in heights {
+        let (area, rest) = below.split_vertically(height);
+        areas.push(area);
+        below = rest;
     }
-    Ok(chart)
+    areas
 }

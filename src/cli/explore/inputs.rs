@@ -70,7 +70,9 @@ pub(super) fn workload(name: &str) -> Result<Workload> {
         return Workload::built_in(name).map_err(|_| refusal(OPTION, expected, name));
     }
     let text = fs::read_to_string(path).map_err(|e| unreadable(OPTION, "a workload", path, &e))?;
-    Workload::from_csv(name, &text).map_err(|error| of_file(OPTION, path, error))
+    // Where the file lies decides nothing.
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    Workload::from_csv(&stem, &text).map_err(|error| of_file(OPTION, path, error))
 }
 
 /// The first rows.

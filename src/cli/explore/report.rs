@@ -1,16 +1,19 @@
 //! Tables of an exploration: as files, on a terminal, as JSON.
 #![forbid(unsafe_code)]
 
-use super::{Found, title};
+use super::found::{Found, Reason};
 use crate::cli::table;
 use anyhow::Result;
+use mixgemm::accel::cost::Origin;
 use mixgemm::accel::cost::dram;
 use mixgemm::accel::cost::element::Accumulator;
 use mixgemm::accel::cost::published::{Assumption, Comparison, comparisons};
+use mixgemm::accel::hardware::Hardware;
 use mixgemm::accel::hardware::dequantise::Position;
 use mixgemm::dse::axis::{Grouping, Input, Zero};
 use mixgemm::dse::format::Format;
 use mixgemm::dse::outcome::Row;
+use mixgemm::dse::space::Space;
 use mixgemm::dse::view::{Conditions, Frontier, View};
 use mixgemm::dse::workload::Workload;
 use serde::Serialize;
@@ -29,9 +32,22 @@ fn csv<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Result<Vec<u8>> {
     Ok(writer.into_inner()?)
 }
 
-/// All points and their figures.
-pub(super) fn points_csv(rows: &[Row]) -> Result<Vec<u8>> {
-    csv(rows.iter().map(|row| (&row.point, &row.outcome)))
+/// Why points are infeasible, how many, and the first of them.
+pub(super) fn infeasible_csv(infeasible: &[Reason]) -> Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Head<'a> {
+        reason: &'a str,
+        points: u64,
+    }
+    csv(infeasible.iter().map(|Reason { reason, points, first }| {
+        (
+            Head {
+                reason,
+                points: *points,
+            },
+            first,
+        )
+    }))
 }
 
 /// Every format and its fidelity.
@@ -111,16 +127,23 @@ pub(super) fn print(found: &Found, frontiers: &[Frontier], files: &[PathBuf], ou
     writeln!(
         out,
         "{} points of {} on {}\nfidelity on {}",
-        rows.len(),
-        title(&heading.workload),
-        heading.program,
-        heading.tensors
+        found.feasible, heading.workload.name, heading.program, heading.tensors
     )?;
     if let Some(note) = &found.note {
         writeln!(out, "measured on {note}")?;
     }
     if heading.workload.layers.iter().all(|layer| layer.m.is_none()) {
         writeln!(out, "{}", Workload::LEFT_OUT)?;
+    }
+    if found.without() > 0 {
+        writeln!(out, "{} more points are infeasible:", found.without())?;
+        for reason in found.infeasible.iter().take(MOST_LINES) {
+            writeln!(out, "  {} x {}", reason.points, reason.reason)?;
+        }
+        if found.infeasible.len() > MOST_LINES {
+            let more = found.infeasible.len() - MOST_LINES;
+            writeln!(out, "  and {more} more reasons in infeasible.csv")?;
+        }
     }
     if found.costed > 0 {
         writeln!(
@@ -141,7 +164,7 @@ pub(super) fn print(found: &Found, frontiers: &[Frontier], files: &[PathBuf], ou
                 "\nfrontier at equal peak, M = {}, {} nm, DRAM {} pJ/bit; efficiency is estimated, FP16 array = 1",
                 conditions.m, conditions.node_nm, conditions.dram_pj_per_bit
             )?;
-            print_frontier(rows, &frontier.places, out)?;
+            print_frontier(rows, &frontier.places, conditions.dram_pj_per_bit, out)?;
         }
     }
     writeln!(
@@ -150,6 +173,16 @@ pub(super) fn print(found: &Found, frontiers: &[Frontier], files: &[PathBuf], ou
         channels()
     )?;
     print_advantages(out)?;
+    writeln!(out, "\nwhat the figures rest on")?;
+    for origin in origins(&heading.space)? {
+        writeln!(
+            out,
+            "  {} ({}): {}",
+            origin.name,
+            origin.provenance.name(),
+            origin.source
+        )?;
+    }
     writeln!(out, "\nfiles:")?;
     for file in files {
         writeln!(out, "  {}", file.display())?;
@@ -157,7 +190,21 @@ pub(super) fn print(found: &Found, frontiers: &[Frontier], files: &[PathBuf], ou
     Ok(())
 }
 
-fn print_frontier(rows: &[Row], places: &[usize], out: &mut impl Write) -> Result<()> {
+/// Where the constants of a space's accelerators come from, each once.
+fn origins(space: &Space) -> Result<Vec<Origin>> {
+    let mut origins: Vec<Origin> = Vec::new();
+    for device in space.designs().iter().flat_map(|design| design.device.iter().flatten()) {
+        for origin in Hardware::named(device)?.origins()? {
+            if !origins.contains(&origin) {
+                origins.push(origin);
+            }
+        }
+    }
+    Ok(origins)
+}
+
+fn print_frontier(rows: &[Row], places: &[usize], dram: f64, out: &mut impl Write) -> Result<()> {
+    let energy = format!("pJ/MAC, DRAM\nat {dram} pJ/bit");
     let heads = [
         "format",
         "array and ties",
@@ -165,7 +212,7 @@ fn print_frontier(rows: &[Row], places: &[usize], out: &mut impl Write) -> Resul
         "fidelity\ndB",
         "efficiency\nequal peak",
         "efficiency\nequal area",
-        "pJ/MAC",
+        &energy,
         "mm2",
         "cycles",
         "of these\nstalls",
@@ -251,18 +298,26 @@ pub(super) fn json(found: &Found, frontiers: &[Frontier], files: &[PathBuf], out
         .iter()
         .map(|(format, db)| json!({ "format": format.to_string(), "fidelity_db": db }))
         .collect();
+    let infeasible: Vec<_> = found
+        .infeasible
+        .iter()
+        .map(|r| json!({ "reason": r.reason, "points": r.points, "first": r.first }))
+        .collect();
     let [fidelity_seconds, points_seconds] = found.seconds;
     let value = json!({
         "program": found.heading.program,
         "workload": found.heading.workload,
         "tensors": found.heading.tensors,
         "tensors_note": found.note,
-        "points": found.rows.len(),
+        "points": found.feasible,
+        "points_infeasible": found.without(),
+        "infeasible": infeasible,
         "points_costed": found.costed,
         "fidelity_seconds": fidelity_seconds,
         "points_seconds": points_seconds,
         "provenance": "fidelity: measured; cycles, energy, area: estimated by a model from published, generated and \
                        assumed figures",
+        "origins": origins(&found.heading.space)?,
         "fidelities": fidelities,
         "frontiers": frontiers,
         "element_comparisons": comparisons(),

@@ -1,11 +1,12 @@
 //! A drawing: fidelity against efficiency of every point, with the frontier and what MixPE's authors published.
 #![forbid(unsafe_code)]
 
-use super::{report::shown, title};
+use super::colours::of_device;
+use super::report::shown;
 use crate::cli::drawing::{Drawing, FONT, INK, axes, head};
-use mixgemm::dse::explore::Heading;
+use mixgemm::dse::heading::Heading;
 use mixgemm::dse::outcome::Row;
-use mixgemm::dse::view::{Conditions, Frontier, View};
+use mixgemm::dse::view::{Conditions, Frontier, View, cell};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::collections::BTreeSet;
@@ -21,17 +22,6 @@ const TOP: u32 = 76;
 const LEGEND: u32 = 230;
 /// Most panels above each other.
 const MOST_PANELS: usize = 3;
-/// Colours of devices in the order in which they first appear, distinct for colour-blind readers too.
-pub(super) const COLOURS: [RGBColor; 8] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(120, 120, 120),
-    RGBColor(204, 121, 167),
-    RGBColor(230, 159, 0),
-    RGBColor(86, 180, 233),
-    RGBColor(240, 228, 66),
-];
 const LINE: RGBColor = RGBColor(30, 30, 30);
 const PUBLISHED: RGBColor = RGBColor(150, 0, 60);
 
@@ -85,11 +75,6 @@ impl<'a> Scatter<'a> {
         }
     }
 
-    fn colour(&self, row: &Row) -> RGBColor {
-        let place = self.devices.iter().position(|d| *d == row.point.device);
-        COLOURS[place.unwrap_or(0) % COLOURS.len()]
-    }
-
     /// Least and most efficiency and the most fidelity of all panels and of what is published.
     fn limits(&self) -> (f64, f64, f64) {
         let (mut least, mut most, mut fidelity) = (0.8f64, 140.0f64, 21.0f64);
@@ -140,8 +125,8 @@ impl<'a> Scatter<'a> {
         let mut drawn = BTreeSet::new();
         for row in self.rows.iter().filter(|row| Conditions::of(row) == *conditions) {
             let (x, y) = at(row);
-            if drawn.insert(((x * 40.0) as i64, (y * 4.0) as i64, &row.point.device)) && y >= 0.0 {
-                chart.draw_series([Circle::new((x, y), 3, self.colour(row).mix(0.35).filled())])?;
+            if drawn.insert((cell(view, row), &row.point.device)) && y >= 0.0 {
+                chart.draw_series([Circle::new((x, y), 3, of_device(&row.point.device).mix(0.35).filled())])?;
             }
         }
         let own = self
@@ -160,7 +145,7 @@ impl<'a> Scatter<'a> {
         chart.draw_series([PathElement::new(steps, LINE.stroke_width(1))])?;
         for &place in places {
             let row = &self.rows[place];
-            chart.draw_series([Circle::new(at(row), 4, self.colour(row).filled())])?;
+            chart.draw_series([Circle::new(at(row), 4, of_device(&row.point.device).filled())])?;
             chart.draw_series([Circle::new(at(row), 4, LINE.stroke_width(1))])?;
         }
         for (letter, _, x, y) in POINTS {
@@ -180,9 +165,9 @@ impl<'a> Scatter<'a> {
         let text = |x: i32, y: i32, text: &str| area.draw(&Text::new(text.to_string(), (x, y - 6), font.clone()));
         let mut y = 24;
         text(2, y, "Device")?;
-        for (device, colour) in self.devices.iter().zip(COLOURS.iter().cycle()) {
+        for device in &self.devices {
             y += 22;
-            area.draw(&Circle::new((10, y), 4, colour.filled()))?;
+            area.draw(&Circle::new((10, y), 4, of_device(device).filled()))?;
             text(26, y, device)?;
         }
         y += 36;
@@ -253,7 +238,7 @@ impl Drawing for Scatter<'_> {
         let subtitle = format!(
             "{} points, workload {}, {dram}; fidelity on {}",
             self.heading.points,
-            title(&self.heading.workload),
+            self.heading.workload.name,
             self.heading.tensors.split(':').next().unwrap_or("")
         );
         head(
