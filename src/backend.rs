@@ -1,8 +1,12 @@
 //! Floor 3: the one trait. Host kernels, emulated accelerators and the decorators over them are peers behind it.
 //!
 //! A [`Backend`] is typed: it prepares weights into its own type and multiplies with them. [`AnyBackend`] is its
-//! object-safe twin, implemented once for all backends, so callers can hold a `Box<dyn AnyBackend>`.
+//! object-safe twin, implemented once for all backends, so callers can hold a `Box<dyn AnyBackend>`. [`Erased`] makes one
+//! of those typed again, for decorators.
 #![forbid(unsafe_code)]
+
+mod environment;
+mod erased;
 
 use crate::base::error::{Error, Result};
 use crate::base::view::MatMut;
@@ -15,6 +19,8 @@ use alloc::{boxed::Box, format, string::String};
 use core::any::Any;
 use core::ops::AddAssign;
 
+pub(crate) use crate::backend::environment::isa_from_environment;
+pub use crate::backend::erased::Erased;
 pub use crate::quant::sums::{GroupSums, WeightShape};
 
 /// What a backend can do beyond [`Backend::run`], and which problems it takes.
@@ -241,6 +247,14 @@ pub struct Prepared {
     weights: Box<dyn Any + Send + Sync>,
 }
 
+impl Prepared {
+    /// The backend's own weights, [`Backend::Prepared`]; none where they are of another type.
+    #[must_use]
+    pub fn downcast_ref<P: 'static>(&self) -> Option<&P> {
+        self.weights.downcast_ref()
+    }
+}
+
 impl core::fmt::Debug for Prepared {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "Prepared(by {})", self.backend)
@@ -285,10 +299,27 @@ pub trait AnyBackend: Send + Sync {
     /// # Errors
     /// As there; [`Error::ForeignWeights`] for weights that another kind of backend prepared.
     fn group_sums(&self, weights: &Prepared, x: Activations<'_>, mode: Mode, sums: GroupSums<'_>) -> Result<Report>;
+
+    /// See [`Backend::adds_rest`].
+    fn adds_rest(&self) -> bool;
+
+    /// See [`Backend::run_rest`].
+    ///
+    /// # Errors
+    /// As there; [`Error::ForeignWeights`] for weights that another kind of backend prepared.
+    fn run_rest(
+        &self,
+        weights: &Prepared,
+        x: Activations<'_>,
+        mode: Mode,
+        rest: &Rest<'_>,
+        epilogue: Option<&Epilogue<'_>>,
+        y: Output<'_>,
+    ) -> Result<Report>;
 }
 
 fn downcast<'a, B: Backend>(backend: &B, weights: &'a Prepared) -> Result<&'a B::Prepared> {
-    weights.weights.downcast_ref().ok_or_else(|| Error::ForeignWeights {
+    weights.downcast_ref().ok_or_else(|| Error::ForeignWeights {
         argument: "weights",
         expected: Backend::name(backend).into(),
         found: weights.backend.into(),
@@ -329,5 +360,20 @@ impl<B: Backend> AnyBackend for B {
 
     fn group_sums(&self, weights: &Prepared, x: Activations<'_>, mode: Mode, sums: GroupSums<'_>) -> Result<Report> {
         Backend::group_sums(self, downcast(self, weights)?, x, mode, sums)
+    }
+    fn adds_rest(&self) -> bool {
+        Backend::adds_rest(self)
+    }
+
+    fn run_rest(
+        &self,
+        weights: &Prepared,
+        x: Activations<'_>,
+        mode: Mode,
+        rest: &Rest<'_>,
+        epilogue: Option<&Epilogue<'_>>,
+        y: Output<'_>,
+    ) -> Result<Report> {
+        Backend::run_rest(self, downcast(self, weights)?, x, mode, rest, epilogue, y)
     }
 }

@@ -13,6 +13,7 @@ use crate::base::view::MatMut;
 use crate::epilogue::{Epilogue, Output};
 use crate::quant::input::{Activations, Mode, Row};
 use crate::quant::matrix::QuantMatrix;
+use crate::quant::rest::Rest;
 use alloc::boxed::Box;
 
 /// A [`Device`] whose values another backend computes.
@@ -182,5 +183,23 @@ impl<E: ProcessingElement> Backend for Fast<E> {
         let mut report = Self::report(w, x, &values);
         report.counters.scale_multiplications = 0;
         Ok(report)
+    }
+
+    fn adds_rest(&self) -> bool {
+        self.values.adds_rest()
+    }
+
+    fn run_rest(
+        &self,
+        w: &FastWeights,
+        x: Activations<'_>,
+        mode: Mode,
+        rest: &Rest<'_>,
+        epilogue: Option<&Epilogue<'_>>,
+        y: Output<'_>,
+    ) -> Result<Report> {
+        self.check(w, mode)?;
+        let report = self.values.run_rest(&w.values, x, mode, rest, epilogue, y)?;
+        Ok(Self::report(w, x, &report))
     }
 }

@@ -5,7 +5,7 @@ use crate::cli::refusal::refusal;
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use mixgemm::accel::catalogue;
-use mixgemm::{Activation, CodeBook, Group, Isa, ScaleType, Scheme};
+use mixgemm::{Activation, CodeBook, Group, Isa, Mode, ScaleType, Scheme};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -176,6 +176,21 @@ pub(crate) enum ModeName {
     Exact,
     /// f16 input in an emulated device's own floating point
     Native,
+}
+
+impl ModeName {
+    /// The mode; `a8static` with this scale.
+    pub(crate) fn mode(self, scale: f32, saturate: bool) -> Mode {
+        match self {
+            Self::A8 => Mode::A8,
+            Self::A8Row => Mode::A8Row,
+            Self::A8Given => Mode::A8Given,
+            Self::A8Static => Mode::A8Static { scale, saturate },
+            Self::A16 => Mode::A16,
+            Self::Exact => Mode::Exact,
+            Self::Native => Mode::Native,
+        }
+    }
 }
 
 /// Whose threads work.

@@ -1,10 +1,17 @@
 //! A backend with weights prepared for it, as a command line asks for one.
 #![forbid(unsafe_code)]
 
+use crate::cli::arguments::HOST;
 use crate::cli::refusal::{option, refusal};
 use mixgemm::accel::catalogue;
+use mixgemm::backend::Erased;
 use mixgemm::kernel::Kernel;
-use mixgemm::{Activations, AnyBackend, Counters, Epilogue, Error, Gemm, Host, Isa, MatMut, Mode, Par, Plan, Prepared};
+use mixgemm::outlier::columns::Columns;
+use mixgemm::outlier::split::SplitWork;
+use mixgemm::outlier::treatment::{self, Treatment};
+use mixgemm::{
+    Activations, AnyBackend, Backend, Counters, Epilogue, Error, Gemm, Host, Isa, MatMut, Mode, Par, Plan, Prepared,
+};
 use mixgemm::{Product, QuantMatrix, Report, Result, Workspace};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -24,7 +31,12 @@ pub(crate) struct Device {
 
 enum Kind {
     Host(Box<Gemm>),
-    Emulated(Box<dyn AnyBackend>, Prepared),
+    Any {
+        /// With its treatment of outliers.
+        backend: Box<dyn AnyBackend>,
+        prepared: Prepared,
+        wrapped: Erased,
+    },
 }
 
 impl Device {
@@ -47,14 +59,56 @@ impl Device {
 
     /// An emulated device.
     pub(crate) fn emulated(w: &QuantMatrix, backend: Box<dyn AnyBackend>) -> Result<Self> {
-        let prepared = backend.prepare(w)?;
+        Self::around(w, backend, &Treatment::None, &Par::Seq)
+    }
+
+    /// Any backend with a treatment of outliers around it, whose own work these threads do.
+    pub(crate) fn around(
+        w: &QuantMatrix,
+        backend: Box<dyn AnyBackend>,
+        treatment: &Treatment,
+        par: &Par,
+    ) -> Result<Self> {
+        let wrapped = Erased::from(backend);
+        let backend = treatment.around(wrapped.clone(), par.clone())?;
+        let prepared = backend.as_ref().prepare(w)?;
+        let packed = treatment::wrapped(&prepared).downcast_ref::<Gemm>();
+        let columns = treatment::columns(&prepared).map_or(0, Columns::bytes);
+        let bits = packed.map_or_else(|| w.bits_per_weight(), Gemm::bits_per_weight);
         Ok(Self {
-            name: backend.name(),
-            emulated: backend.capabilities().emulated,
-            bits_per_weight: w.bits_per_weight(),
-            bytes: w.source_bytes() as usize,
-            kind: Kind::Emulated(backend, prepared),
+            name: Backend::name(&wrapped),
+            emulated: Backend::capabilities(&wrapped).emulated,
+            bits_per_weight: bits + 8.0 * columns as f64 / (w.n() * w.k()).max(1) as f64,
+            bytes: packed.map_or_else(|| w.source_bytes() as usize, Gemm::packed_bytes) + columns,
+            kind: Kind::Any {
+                backend,
+                prepared,
+                wrapped,
+            },
         })
+    }
+
+    /// `Y = epilogue(X · Wᵀ)` by the backend alone, without the treatment of outliers [around](Device::around) it.
+    pub(crate) fn run_wrapped(
+        &self,
+        (x, mode): (Activations<'_>, Mode),
+        epilogue: &Epilogue<'_>,
+        y: MatMut<'_, f32>,
+    ) -> Result<Report> {
+        match &self.kind {
+            Kind::Host(gemm) => gemm.plan(mode)?.run(&mut Workspace::new(), x, epilogue, y.into()),
+            Kind::Any { prepared, wrapped, .. } => {
+                Backend::run(wrapped, treatment::wrapped(prepared), x, mode, epilogue, y.into())
+            }
+        }
+    }
+
+    /// What a split has done so far.
+    pub(crate) fn work(&self) -> SplitWork {
+        match &self.kind {
+            Kind::Host(_) => SplitWork::default(),
+            Kind::Any { prepared, .. } => treatment::work(prepared),
+        }
     }
 
     /// Decides who multiplies and how: on the host. An emulated device works on all threads of the current rayon pool. The
@@ -65,7 +119,7 @@ impl Device {
                 let plan = gemm.plan(mode)?.par(par.clone()).prefer(prefer);
                 Ok(Planned::Host(Box::new(plan)))
             }
-            Kind::Emulated(backend, prepared) => Ok(Planned::Emulated(backend.as_ref(), prepared, mode)),
+            Kind::Any { backend, prepared, .. } => Ok(Planned::Any(backend.as_ref(), prepared, mode)),
         }
     }
 
@@ -96,7 +150,7 @@ pub(crate) fn rayon(threads: NonZeroUsize) -> Par {
 /// A device with a mode, threads and kernels.
 pub(crate) enum Planned<'a> {
     Host(Box<Plan>),
-    Emulated(&'a dyn AnyBackend, &'a Prepared, Mode),
+    Any(&'a dyn AnyBackend, &'a Prepared, Mode),
 }
 
 impl Planned<'_> {
@@ -110,7 +164,7 @@ impl Planned<'_> {
     ) -> Result<Report> {
         match self {
             Self::Host(plan) => plan.run(workspace, x, epilogue, y.into()),
-            Self::Emulated(backend, prepared, mode) => backend.run(prepared, x, *mode, epilogue, y.into()),
+            Self::Any(backend, prepared, mode) => backend.run(prepared, x, *mode, epilogue, y.into()),
         }
     }
 
@@ -118,9 +172,26 @@ impl Planned<'_> {
     pub(crate) fn product<'a>(&'a self, y: MatMut<'a, f32>) -> Option<Product<'a>> {
         match self {
             Self::Host(plan) => Some(Product::new(plan, y)),
-            Self::Emulated(..) => None,
+            Self::Any(..) => None,
         }
     }
+}
+
+/// The backend of this name that takes the mode: this CPU, on a tier and on threads, or an emulated accelerator, with
+/// values of its own or, where `fast`, those of this CPU.
+pub(crate) fn backend(
+    name: &str,
+    mode: Mode,
+    fast: bool,
+    isa: Option<Isa>,
+    par: &Par,
+) -> anyhow::Result<Box<dyn AnyBackend>> {
+    let host = isa.map_or_else(|| Ok(Host::new()), |isa| Host::new().isa(isa));
+    let host = host.map_err(option)?.par(par.clone());
+    if name == HOST {
+        return Ok(Box::new(host));
+    }
+    emulated(name, mode, fast.then_some(host))
 }
 
 /// The accelerator of this name that takes the mode, with values of its own or those of this host.

@@ -17,6 +17,7 @@ mod progress;
 mod refusal;
 mod saved;
 mod simulate;
+mod split;
 mod stored;
 mod table;
 mod tensors;

@@ -10,7 +10,7 @@ mod walk;
 pub mod width;
 pub mod workspace;
 
-use crate::backend::{Backend, Capabilities, GroupSums, Report};
+use crate::backend::{Backend, Capabilities, GroupSums, Report, isa_from_environment};
 use crate::base::buffer::Task;
 use crate::base::error::{Error, Result};
 use crate::base::parallel::Par;
@@ -28,7 +28,6 @@ use crate::quant::input::{Activations, Mode};
 use crate::quant::matrix::QuantMatrix;
 use crate::quant::rest::Rest;
 use crate::quant::scheme::Scheme;
-use crate::simd::cpu;
 use crate::simd::cpu::Isa;
 use alloc::format;
 use alloc::sync::Arc;
@@ -66,9 +65,7 @@ impl Host {
     /// variable that names no tier of this architecture is an error of [`Host::prepare`].
     #[must_use]
     pub fn new() -> Self {
-        let isa = cpu::cap_from_environment()
-            .map(Isa::best)
-            .map_err(|found| Error::value("MIXGEMM_ISA", Isa::names(), found));
+        let isa = isa_from_environment();
         let fastest = isa.as_ref().is_ok_and(|&isa| isa == Isa::best(None));
         let choice = if fastest { Choice::Fastest } else { Choice::Capped };
         Self {

@@ -6,6 +6,12 @@
 //! values, which overlook large negative outliers; here the sign never counts.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "lab")]
+mod file;
+
+#[cfg(feature = "lab")]
+pub use crate::outlier::calibration::file::Calibration;
+
 use crate::base::error::{Error, Result};
 use crate::base::float::Element;
 use crate::outlier::find::limit;
@@ -279,6 +285,8 @@ impl ChannelCounts {
     serde(deny_unknown_fields)
 )]
 pub struct LayerCalibration {
+    /// Input channels.
+    pub k: usize,
     /// How the scale was chosen.
     pub rule: ScaleRule,
     /// The scale t of mode `a8static`.
@@ -289,6 +297,8 @@ pub struct LayerCalibration {
     pub p999: f32,
     /// `max|x| / t`: see [`importance`](crate::outlier::importance).
     pub importance: f32,
+    /// Whether it keeps its shadow; all do unless [`importance`](crate::outlier::importance) says otherwise.
+    pub shadow: bool,
     /// Rows seen.
     pub rows: u64,
     /// Channels with outliers and their counts, the most frequent first.
@@ -314,54 +324,36 @@ where
 {
     let mut seen = Statistics::new(k);
     samples().into_iter().try_for_each(|x| seen.add(x))?;
-    let scale = seen.scale(rule)?;
-    let mut counts = ChannelCounts::new(k, scale)?;
+    let mut counts = ChannelCounts::new(k, seen.scale(rule)?)?;
     samples().into_iter().try_for_each(|x| counts.add(x))?;
-    let of = |k: u32| (k, counts.counts()[k as usize]);
-    Ok(LayerCalibration {
-        rule,
-        scale,
-        max: seen.max(),
-        p999: seen.percentile(0.999)?,
-        importance: seen.max() / scale,
-        rows: seen.rows(),
-        channels: counts.hottest().into_iter().map(of).collect(),
-    })
+    LayerCalibration::new(rule, &seen, &counts)
 }
 
-/// Calibrations of a model's matrices by name; what `CAL.json` holds.
-#[cfg(feature = "lab")]
-#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Calibration {
-    /// The matrices.
-    pub layers: alloc::collections::BTreeMap<alloc::string::String, LayerCalibration>,
-}
-
-#[cfg(feature = "lab")]
-impl Calibration {
-    /// As JSON.
+impl LayerCalibration {
+    /// What two passes over the same samples found: statistics, then counts of outliers of the scale that the rule
+    /// chooses from them.
     ///
     /// # Errors
-    /// [`Error::Value`] for a value that JSON has no number for.
-    pub fn to_json(&self) -> Result<alloc::string::String> {
-        let json = serde_json::to_string_pretty(self);
-        json.map_err(|error| Error::value("calibration", "finite values", format!("{error}")))
-    }
-
-    /// From JSON.
-    ///
-    /// # Errors
-    /// [`Error::Value`] for text that is no calibration, or one with a scale that is not finite and positive.
-    pub fn from_json(text: &str) -> Result<Self> {
-        let read: core::result::Result<Self, _> = serde_json::from_str(text);
-        let read = read.map_err(|error| Error::value("calibration", "a calibration in JSON", format!("{error}")))?;
-        for (name, layer) in &read.layers {
-            if !(layer.scale.is_finite() && layer.scale > 0.0) {
-                let found = format!("{} in layer {name}", layer.scale);
-                return Err(Error::value("calibration", "finite positive scales", found));
-            }
+    /// As [`Statistics::scale`]; [`Error::Shape`] for counts of other samples.
+    pub fn new(rule: ScaleRule, seen: &Statistics, counts: &ChannelCounts) -> Result<Self> {
+        let scale = seen.scale(rule)?;
+        let size = |k: usize, rows: u64, limit: f32| format!("{rows} rows of {k} channels, outliers above {limit}");
+        let expected = size(seen.channels.len(), seen.rows, limit(scale));
+        let found = size(counts.counts.len(), counts.rows, counts.limit);
+        if expected != found {
+            return Err(Error::shape("counts", expected, found));
         }
-        Ok(read)
+        let of = |k: u32| (k, counts.counts[k as usize]);
+        Ok(Self {
+            k: seen.channels.len(),
+            rule,
+            scale,
+            max: seen.max(),
+            p999: seen.percentile(0.999)?,
+            importance: seen.max() / scale,
+            shadow: true,
+            rows: seen.rows,
+            channels: counts.hottest().into_iter().map(of).collect(),
+        })
     }
 }

@@ -19,6 +19,9 @@ pub trait Columns: Send + Sync {
     /// [`Error::Shape`] where there is no such channel or `levels` has another length; [`Error::File`] where a store of
     /// files fails.
     fn read(&self, k: usize, levels: &mut [i16]) -> Result<()>;
+
+    /// Bytes of the integers in memory.
+    fn bytes(&self) -> usize;
 }
 
 /// Checks a request.
@@ -70,15 +73,6 @@ impl InMemory {
             levels: stored(w),
         }
     }
-
-    /// Bytes of the integers.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        match &self.levels {
-            Stored::Bytes(levels) => levels.len(),
-            Stored::Words(levels) => 2 * levels.len(),
-        }
-    }
 }
 
 impl Columns for InMemory {
@@ -98,6 +92,13 @@ impl Columns for InMemory {
             Stored::Words(levels) => to.copy_from_slice(&levels[range]),
         }
         Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.levels {
+            Stored::Bytes(levels) => levels.len(),
+            Stored::Words(levels) => 2 * levels.len(),
+        }
     }
 }
 

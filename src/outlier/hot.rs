@@ -94,12 +94,6 @@ impl HotColumns {
     pub fn counts(&self) -> Arc<Reads> {
         self.reads.clone()
     }
-
-    /// Bytes of the resident columns.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        2 * self.levels.len()
-    }
 }
 
 impl Columns for HotColumns {
@@ -117,5 +111,10 @@ impl Columns for HotColumns {
         self.reads.hits.fetch_add(1, Ordering::Relaxed);
         to.copy_from_slice(&self.levels[slot as usize * to.len()..][..to.len()]);
         Ok(())
+    }
+
+    /// Those of the resident columns and of the backing store.
+    fn bytes(&self) -> usize {
+        2 * self.levels.len() + self.backing.bytes()
     }
 }

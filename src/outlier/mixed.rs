@@ -12,7 +12,7 @@
 //! weights that were never quantised.
 #![forbid(unsafe_code)]
 
-use crate::backend::{Backend, Capabilities, GroupSums, Report};
+use crate::backend::{Backend, Capabilities, GroupSums, Report, isa_from_environment};
 use crate::base::error::{Error, Result};
 use crate::base::float::{Element, check_environment, fma};
 use crate::base::idle::Idle;
@@ -20,12 +20,13 @@ use crate::base::view::{MatMut, MatRef};
 use crate::epilogue::{Epilogue, Output};
 use crate::outlier::columns::{Columns, InMemory};
 use crate::outlier::fold::Scales;
+use crate::outlier::work::{SplitWork, WorkCounts};
 use crate::quant::activation::{INFINITE, a8_scale, abs_max_bits};
 use crate::quant::input::{Activations, Mode, Row};
 use crate::quant::matrix::QuantMatrix;
 use crate::quant::sums::WeightShape;
 use crate::simd;
-use crate::simd::cpu::{self, Isa};
+use crate::simd::cpu::Isa;
 use crate::simd::isa::{Body, Simd, Work};
 use alloc::{format, vec::Vec};
 use half::f16;
@@ -59,7 +60,7 @@ pub enum Outlying {
 pub struct Mixed<B> {
     backend: B,
     outlying: Outlying,
-    isa: Isa,
+    isa: Result<Isa>,
     buffers: Idle<Buffers>,
 }
 
@@ -74,6 +75,17 @@ struct Buffers {
     order: Vec<u32>,
     levels: Vec<i16>,
     sums: Vec<f32>,
+    marks: Vec<bool>,
+}
+
+impl Buffers {
+    /// How many of K channels the outliers are in.
+    fn channels(&mut self, k: usize) -> usize {
+        self.marks.clear();
+        self.marks.resize(k, false);
+        self.outliers.iter().for_each(|&(k, _)| self.marks[k as usize] = true);
+        self.marks.iter().filter(|&&marked| marked).count()
+    }
 }
 
 /// Weights for both parts of a [`Mixed`].
@@ -82,6 +94,30 @@ pub struct MixedWeights<P> {
     prepared: P,
     shape: WeightShape,
     floats: Floats,
+    work: WorkCounts,
+}
+
+impl<P> MixedWeights<P> {
+    /// The wrapped backend's own weights.
+    #[must_use]
+    pub fn prepared(&self) -> &P {
+        &self.prepared
+    }
+
+    /// The integers that outliers meet; none where these weights were kept as f16.
+    #[must_use]
+    pub fn columns(&self) -> Option<&dyn Columns> {
+        match &self.floats {
+            Floats::Quantised(columns, _) => Some(columns),
+            Floats::Stored(_) => None,
+        }
+    }
+
+    /// What the split has done with these weights so far.
+    #[must_use]
+    pub fn work(&self) -> SplitWork {
+        self.work.get()
+    }
 }
 
 /// The weights of outliers.
@@ -114,7 +150,7 @@ impl<B: Backend> Mixed<B> {
         Ok(Self {
             backend,
             outlying,
-            isa: Isa::best(cpu::cap_from_environment().unwrap_or(None)),
+            isa: isa_from_environment(),
             buffers: Idle::default(),
         })
     }
@@ -158,10 +194,12 @@ impl<B: Backend> Mixed<B> {
             let expected = "a backend that continues a fold";
             return Err(Error::unsupported("backend", expected, self.backend.name()));
         }
+        self.isa.clone()?;
         Ok(MixedWeights {
             prepared: self.backend.prepare(w)?,
             shape: WeightShape::from(w),
             floats,
+            work: WorkCounts::default(),
         })
     }
 
@@ -227,7 +265,7 @@ impl<B: Backend> Mixed<B> {
         levels: &mut Vec<i16>,
         y: &mut [f32],
     ) -> Result<()> {
-        let n = w.shape.n;
+        let (n, isa) = (w.shape.n, self.isa.clone()?);
         levels.resize(n, 0);
         for (i, &(k, x)) in outliers.iter().enumerate() {
             let weights = match &w.floats {
@@ -239,7 +277,7 @@ impl<B: Backend> Mixed<B> {
                 // Rows have all channels or, where an input is not finite, none.
                 Floats::Stored(columns) => Weights::Stored(&columns[i * n..][..n]),
             };
-            simd::run::<Continue>(self.isa, &mut ContinueArgs { x, weights, y: &mut *y });
+            simd::run::<Continue>(isa, &mut ContinueArgs { x, weights, y: &mut *y });
         }
         Ok(())
     }
@@ -324,6 +362,7 @@ impl<B: Backend> Backend for Mixed<B> {
         y.check(m, n)?;
         self.buffers.with(|buffers| {
             self.cut(x, buffers);
+            w.work.add(buffers.channels(k), buffers.outliers.len());
             let Buffers {
                 calm,
                 outliers,

@@ -10,6 +10,8 @@
 //! * [`mixed`]: in the manner of LLM.int8() (arXiv 2208.07339) and OLAccel (ISCA 2018): outliers keep their floats, and
 //!   continue the fold of the others.
 //!
+//! [`treatment`] puts either of them around a backend that is chosen at run time.
+//!
 //! What they need to know beforehand comes from samples: [`calibration`] has static scales and counts of outliers by
 //! channel, [`importance`] says which matrices of a model keep their shadow, and [`migrate`] moves outliers into the
 //! weights instead.
@@ -26,3 +28,5 @@ pub mod importance;
 pub mod migrate;
 pub mod mixed;
 pub mod split;
+pub mod treatment;
+mod work;

@@ -10,7 +10,7 @@
 //! the unclamped product, and its released code uses c and r as above with float sums.
 #![forbid(unsafe_code)]
 
-use crate::backend::{Backend, Capabilities, GroupSums, Report};
+use crate::backend::{Backend, Capabilities, GroupSums, Report, isa_from_environment};
 use crate::base::error::{Error, Result};
 use crate::base::float::{Element, check_environment};
 use crate::base::idle::Idle;
@@ -20,13 +20,15 @@ use crate::epilogue::{Epilogue, Output};
 use crate::outlier::columns::{Columns, InMemory};
 use crate::outlier::find::Outliers;
 use crate::outlier::fold::{RowSums, Scales, store};
+use crate::outlier::work::WorkCounts;
 use crate::quant::activation::integer_row;
 use crate::quant::input::{Activations, Mode};
 use crate::quant::matrix::QuantMatrix;
 use crate::quant::sums::WeightShape;
-use crate::simd::cpu::{self, Isa};
+use crate::simd::cpu::Isa;
 use alloc::{boxed::Box, format, vec::Vec};
-use core::sync::atomic::{AtomicUsize, Ordering};
+
+pub use crate::outlier::work::SplitWork;
 
 /// A backend whose mode [`Mode::A8Static`] keeps outliers instead of refusing them.
 ///
@@ -51,7 +53,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug, Clone)]
 pub struct Split<B> {
     backend: B,
-    isa: Isa,
+    isa: Result<Isa>,
     par: Par,
     buffers: Idle<Buffers>,
 }
@@ -71,26 +73,13 @@ pub struct SplitWeights<P> {
     shape: WeightShape,
     /// Where the wrapped backend does not add the rest itself.
     scales: Option<Scales>,
-    work: [AtomicUsize; 4],
+    work: WorkCounts,
 }
 
 impl<P> core::fmt::Debug for SplitWeights<P> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "SplitWeights({:?}, {:?})", self.shape, self.work())
     }
-}
-
-/// What the split has done with some weights so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SplitWork {
-    /// Products.
-    pub products: u64,
-    /// Those of them that had outliers.
-    pub shadowed: u64,
-    /// Input channels with outliers, added up over products.
-    pub channels: u64,
-    /// Outliers.
-    pub outliers: u64,
 }
 
 impl<P> SplitWeights<P> {
@@ -115,21 +104,7 @@ impl<P> SplitWeights<P> {
     /// What the split has done with these weights so far.
     #[must_use]
     pub fn work(&self) -> SplitWork {
-        let [products, shadowed, channels, outliers] =
-            self.work.each_ref().map(|count| count.load(Ordering::Relaxed) as u64);
-        SplitWork {
-            products,
-            shadowed,
-            channels,
-            outliers,
-        }
-    }
-
-    fn count(&self, outliers: &Outliers) {
-        let (channels, terms) = (outliers.channels().len(), outliers.len());
-        for (count, more) in self.work.iter().zip([1, usize::from(terms > 0), channels, terms]) {
-            count.fetch_add(more, Ordering::Relaxed);
-        }
+        self.work.get()
     }
 }
 
@@ -139,7 +114,7 @@ impl<B: Backend> Split<B> {
     pub fn new(backend: B) -> Self {
         Self {
             backend,
-            isa: Isa::best(cpu::cap_from_environment().unwrap_or(None)),
+            isa: isa_from_environment(),
             par: Par::Seq,
             buffers: Idle::default(),
         }
@@ -172,12 +147,13 @@ impl<B: Backend> Split<B> {
             let expected = "a backend that hands back the integers of groups";
             return Err(Error::unsupported("backend", expected, self.backend.name()));
         }
+        self.isa.clone()?;
         Ok(SplitWeights {
             prepared: self.backend.prepare(w)?,
             columns,
             shape: WeightShape::from(w),
             scales: (!self.backend.adds_rest()).then(|| Scales::new(w)),
-            work: Default::default(),
+            work: WorkCounts::default(),
         })
     }
 
@@ -253,8 +229,8 @@ impl<B: Backend> Split<B> {
         );
         x.check(mode, w.shape.k, &w.shape.scheme)?;
         let outliers = &mut buffers.outliers;
-        outliers.find(x, t, &w.shape, self.isa, team)?;
-        w.count(outliers);
+        outliers.find(x, t, &w.shape, self.isa.clone()?, team)?;
+        w.work.add(outliers.channels().len(), outliers.len());
         if outliers.is_empty() {
             return Ok(());
         }

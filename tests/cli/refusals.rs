@@ -120,7 +120,7 @@ fn every_bad_input_gives_one_line_and_no_file() {
             "--input-scale",
             "none",
         ),
-        (format!("{wx} {s} --mode a8static {y}"), "--input-scale", "none"),
+        (format!("{wx} {s} --mode a8static {y}"), "--calibration", "none"),
         (
             format!("{wx} {s} --mode a8static --input-scale t.safetensors:scales {y}"),
             "--input-scale",

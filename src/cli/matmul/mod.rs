@@ -3,6 +3,7 @@
 
 mod pack_cache;
 mod prepared;
+mod product;
 mod report;
 
 use crate::cli::arguments::{self, ActivationName, FormatName, HOST, ModeName, ScaleName, TensorPath, spelled};
@@ -13,15 +14,18 @@ use crate::cli::measure;
 use crate::cli::progress::Progress;
 use crate::cli::refusal::{option, refusal};
 use crate::cli::saved;
+use crate::cli::split::{self, SplitArgs, SplitName};
 use crate::cli::stored::Stored;
 use crate::cli::tensors::{self, Tensor};
 use crate::cli::truth;
 use anyhow::Result;
 use clap::builder::ArgPredicate;
+use mixgemm::outlier::calibration::LayerCalibration;
 use mixgemm::quant::figures::product_f64;
 use mixgemm::{Activation, Epilogue, Figures, Group, Host, InputScale, Isa, Mat, Mode, Scheme, Workspace};
 use pack_cache::Place;
 use prepared::Prepared;
+use product::{Product, Timed};
 use report::Row;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -71,6 +75,9 @@ pub(crate) struct Args {
     /// Scale of int8 input (1 or M values, for a8given), or the calibrated scale (1 value, for a8static)
     #[arg(long, value_name = "FILE:TENSOR", value_parser = arguments::tensor_path)]
     input_scale: Option<TensorPath>,
+    /// Scale and outlier channels that `mixgemm calibrate` found for these weights
+    #[arg(long, value_name = "CAL.json", conflicts_with = "input_scale")]
+    calibration: Option<PathBuf>,
     /// Bits per weight, 1 to 8
     #[arg(long, value_parser = arguments::bits, required_unless_present = "format")]
     bits: Option<u8>,
@@ -103,6 +110,8 @@ pub(crate) struct Args {
     /// In a8static, clamp values beyond 127 scales instead of refusing them
     #[arg(long)]
     saturate: bool,
+    #[command(flatten)]
+    splitting: SplitArgs,
     /// Activation function after the bias
     #[arg(long, value_enum, default_value = "none")]
     activation: ActivationName,
@@ -151,7 +160,7 @@ impl Args {
         let mode = spelled(self.mode);
         if self.backend != HOST {
             let fast = self.fast.then(Host::new);
-            device::emulated(&self.backend, self.mode(InputScale::Tensor(1.0)), fast)?;
+            device::emulated(&self.backend, self.mode.mode(1.0, self.saturate), fast)?;
             if self.isa != "auto" {
                 return Err(refusal("--isa", "auto with an emulated --backend", &self.isa));
             }
@@ -164,23 +173,41 @@ impl Args {
         } else if self.fast {
             return Err(refusal("--fast", "an emulated --backend", HOST));
         }
-        match (self.mode, &self.input_scale) {
-            (ModeName::A8Given | ModeName::A8Static, None) => Err(refusal(
-                "--input-scale",
-                format_args!("FILE:TENSOR with --mode {mode}"),
-                "none",
-            )),
-            (ModeName::A8Given | ModeName::A8Static, Some(_)) | (_, None) => Ok(()),
-            (_, Some(_)) => Err(refusal(
-                "--input-scale",
-                "none unless the mode is a8given or a8static",
-                mode,
-            )),
-        }?;
+        self.splitting.check(self.mode, self.saturate)?;
+        self.check_scale()?;
+        if self.pack_cache.is_some() && self.splitting.split != SplitName::None {
+            let found = format!("--split {}", spelled(self.splitting.split));
+            return Err(refusal("--pack-cache", "--split none", found));
+        }
         if self.saturate && self.mode != ModeName::A8Static {
             return Err(refusal("--saturate", "--mode a8static", spelled(self.mode)));
         }
         Ok(())
+    }
+
+    /// Whether the mode has the scale that it needs, and no other.
+    fn check_scale(&self) -> Result<()> {
+        let mode = spelled(self.mode);
+        match (self.mode, &self.input_scale, &self.calibration) {
+            (ModeName::A8Given, None, _) => {
+                let expected = format_args!("FILE:TENSOR with --mode {mode}").to_string();
+                Err(refusal("--input-scale", expected, "none"))
+            }
+            (ModeName::A8Static, None, None) => {
+                let expected = "a file by `mixgemm calibrate`, or --input-scale FILE:TENSOR, with --mode a8static";
+                Err(refusal("--calibration", expected, "none"))
+            }
+            (ModeName::A8Given | ModeName::A8Static, ..) | (_, None, None) => Ok(()),
+            (_, Some(_), _) => {
+                let expected = "none unless the mode is a8given or a8static";
+                Err(refusal("--input-scale", expected, mode))
+            }
+            (_, None, Some(_)) if self.splitting.takes_calibration() => Ok(()),
+            (_, None, Some(_)) => {
+                let expected = "none unless the mode is a8static or --outlying calibrated";
+                Err(refusal("--calibration", expected, mode))
+            }
+        }
     }
 
     fn scheme(&self) -> Scheme {
@@ -197,22 +224,13 @@ impl Args {
         if self.clip_search { scheme.clip_search() } else { scheme }
     }
 
-    fn mode(&self, scale: InputScale<'_>) -> Mode {
-        match self.mode {
-            ModeName::A8 => Mode::A8,
-            ModeName::A8Row => Mode::A8Row,
-            ModeName::A8Given => Mode::A8Given,
-            ModeName::A8Static => Mode::A8Static {
-                scale: match scale {
-                    InputScale::Tensor(t) => t,
-                    InputScale::Rows(_) => f32::NAN,
-                },
-                saturate: self.saturate,
-            },
-            ModeName::A16 => Mode::A16,
-            ModeName::Exact => Mode::Exact,
-            ModeName::Native => Mode::Native,
-        }
+    fn mode(&self, scale: InputScale<'_>, calibrated: Option<&LayerCalibration>) -> Mode {
+        let scale = match (calibrated, scale) {
+            (Some(layer), _) => layer.scale,
+            (None, InputScale::Tensor(t)) => t,
+            (None, InputScale::Rows(_)) => f32::NAN,
+        };
+        self.splitting.mode(self.mode, scale, self.saturate, calibrated)
     }
 }
 
@@ -268,7 +286,14 @@ fn multiply(args: &Args, places: &Places, threads: NonZeroUsize) -> Result<Row> 
         let expected = format!("[M, {k}], as {} is [{n}, {k}]", args.weights.tensor);
         return Err(refusal("--input", expected, format_args!("[{m}, {k_input}]")));
     }
-    let mode = args.mode(input_scale);
+    let calibration = args.calibration.as_deref().map(|path| {
+        let read = split::read("--calibration", path)?;
+        let layer = read.layer(&args.weights.tensor, k).cloned();
+        layer.map_err(|error| split::of_file("--calibration", path, error))
+    });
+    let calibrated = calibration.transpose()?;
+    let mode = args.mode(input_scale, calibrated.as_ref());
+    let treatment = args.splitting.treatment(mode, calibrated.as_ref())?;
     let x = input.activations(input_scale);
     x.check(mode, k, &scheme).map_err(option)?;
     let mut epilogue = Epilogue::new().activation(args.activation.into());
@@ -281,7 +306,14 @@ fn multiply(args: &Args, places: &Places, threads: NonZeroUsize) -> Result<Row> 
     }
 
     let isa = args.isa.parse::<Isa>().ok();
-    let prepared = Prepared::new(args, places, (&stored, &weights), threads, mode, &progress)?;
+    let prepared = Prepared::new(
+        args,
+        places,
+        (&stored, &weights),
+        threads,
+        (mode, &treatment),
+        &progress,
+    )?;
     drop(stored);
     let device = &prepared.device;
     progress.step("multiplying");
@@ -291,29 +323,34 @@ fn multiply(args: &Args, places: &Places, threads: NonZeroUsize) -> Result<Row> 
     } else {
         BUDGET
     };
+    let product = Product {
+        device,
+        threads,
+        x,
+        mode,
+        split: args.splitting.split,
+        budget,
+    };
     let mut workspace = Workspace::new();
-    let mut report = None;
-    let seconds = measure::slice(budget, || {
-        let run = || device.run(&mut workspace, threads, (x, mode), &epilogue, y.view_mut());
-        let (result, seconds) = measure::timed(run);
-        report = Some(result?);
-        Ok(seconds)
-    });
-    let seconds = seconds.map_err(option)?;
-    let report = report.expect("a slice is at least one call");
+    let timed = product.time(&mut workspace, &epilogue, &mut y);
+    let Timed {
+        seconds,
+        report,
+        outliers,
+    } = timed.map_err(option)?;
 
     progress.step("comparing with the f64 product");
-    let mut product = product_f64(input.to_f32().view(), weights.to_f32().view())?;
+    let mut exact = product_f64(input.to_f32().view(), weights.to_f32().view())?;
     if let Tensor::I8(_) = input {
-        truth::scale_rows(&mut product, input_scale);
+        truth::scale_rows(&mut exact, input_scale);
     }
     let figures = if epilogue.bias.is_none() && epilogue.activation == Activation::Identity {
-        Figures::between(product.view(), y.view())?
+        Figures::between(exact.view(), y.view())?
     } else {
         let mut bare = Mat::zeros(m, n);
-        let bare_product = device.run(&mut workspace, threads, (x, mode), &Epilogue::new(), bare.view_mut());
+        let bare_product = product.run(&mut workspace, &Epilogue::new(), &mut bare);
         bare_product.map_err(option)?;
-        Figures::between(product.view(), bare.view())?
+        Figures::between(exact.view(), bare.view())?
     };
     progress.step("writing");
     let quantized = prepared.quantized.as_ref().filter(|_| args.save_quantized);
@@ -342,6 +379,7 @@ fn multiply(args: &Args, places: &Places, threads: NonZeroUsize) -> Result<Row> 
         counters: device.emulated.then(|| named(&report.counters)),
         output: args.output.display().to_string(),
         pack_cache: prepared.cache,
+        outliers,
     })
 }
 

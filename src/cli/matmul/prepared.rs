@@ -12,6 +12,7 @@ use crate::cli::stored::Stored;
 use crate::cli::tensors::Tensor;
 use anyhow::Result;
 use mixgemm::kernel::catalogue;
+use mixgemm::outlier::treatment::Treatment;
 use mixgemm::{Error, Host, Mode, QuantMatrix};
 use std::num::NonZeroUsize;
 
@@ -30,7 +31,7 @@ impl Prepared {
         places: &Places,
         (stored, weights): (&Stored, &Tensor),
         threads: NonZeroUsize,
-        mode: Mode,
+        (mode, treatment): (Mode, &Treatment),
         progress: &Progress,
     ) -> Result<Self> {
         let quantized = || {
@@ -44,13 +45,13 @@ impl Prepared {
                 error => option(error),
             })
         };
-        if args.backend != HOST {
+        if args.backend != HOST || *treatment != Treatment::None {
             let w = quantized()?;
             progress.step("preparing");
-            let fast = args.fast.then(|| Host::new().par(device::rayon(threads)));
-            let backend = device::emulated(&args.backend, mode, fast)?;
+            let par = device::rayon(threads);
+            let backend = device::backend(&args.backend, mode, args.fast, args.isa.parse().ok(), &par)?;
             return Ok(Self {
-                device: Device::emulated(&w, backend).map_err(option)?,
+                device: Device::around(&w, backend, treatment, &par).map_err(option)?,
                 quantized: Some(w),
                 cache: None,
             });

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::pack_cache::Outcome;
+use super::product::Outliers;
 use crate::cli::machine::Machine;
 use crate::cli::table;
 use anyhow::Result;
@@ -37,6 +38,9 @@ pub(super) struct Row {
     /// What became of `--pack-cache`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) pack_cache: Option<Outcome>,
+    /// What a split did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) outliers: Option<Outliers>,
 }
 
 /// Prints a row for people.
@@ -88,10 +92,13 @@ pub(super) fn print(machine: &Machine, row: &Row, out: &mut impl Write) -> Resul
         ("written", row.output.clone()),
     ];
     let cache = row.pack_cache.as_ref().map(|cache| ("pack cache", cache.to_string()));
+    let outliers = row.outliers.as_ref();
+    let outliers = outliers.map(|outliers| [("outliers", outliers.to_string()), ("time of parts", outliers.parts())]);
     writeln!(out, "mixgemm matmul on {machine}\n")?;
     lines
         .iter()
         .chain(&cache)
+        .chain(outliers.iter().flatten())
         .try_for_each(|(name, value)| writeln!(out, "  {name:<16} {value}"))?;
     Ok(())
 }

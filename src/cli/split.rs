@@ -1,0 +1,151 @@
+//! What becomes of outliers, as a command line asks for it: a split by name, and a calibration behind it.
+#![forbid(unsafe_code)]
+
+use crate::cli::arguments::{ModeName, spelled};
+use crate::cli::refusal::{refusal, unreadable};
+use anyhow::Result;
+use clap::ValueEnum;
+use mixgemm::outlier::calibration::{Calibration, LayerCalibration};
+use mixgemm::outlier::find::limit;
+use mixgemm::outlier::importance;
+use mixgemm::outlier::mixed::Outlying;
+use mixgemm::outlier::treatment::Treatment;
+use mixgemm::{Error, Mode};
+use std::fs;
+use std::path::Path;
+
+/// Magnitudes above this are outliers in LLM.int8() (arXiv 2208.07339, section 3.2).
+const LLM_INT8: f32 = 6.0;
+
+/// A split as it is spelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum SplitName {
+    /// Outliers are refused, or clamped with --saturate
+    #[default]
+    None,
+    /// What clamping would lose joins the integers: the bits of the product that was never clamped
+    Shadow,
+    /// Outliers stay floats
+    Mixed,
+}
+
+/// What `--split mixed` takes for outliers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum OutlyingName {
+    /// Magnitudes above this.
+    Above(f32),
+    /// This share of every row.
+    Top(f64),
+    /// The channels of the calibration, at most so many, the most frequent first.
+    Calibrated(usize),
+}
+
+fn outlying(s: &str) -> Result<OutlyingName, String> {
+    let (name, value) = s.split_once(':').map_or((s, None), |(name, value)| (name, Some(value)));
+    let found = match (name, value) {
+        ("above", Some(x)) => x.parse().ok().filter(|x| *x >= 0.0).map(OutlyingName::Above),
+        ("top", Some(p)) => {
+            let percent = p.parse().ok().filter(|p| (0.0..=100.0).contains(p));
+            percent.map(|percent: f64| OutlyingName::Top(percent / 100.0))
+        }
+        ("calibrated", None) => Some(OutlyingName::Calibrated(usize::MAX)),
+        ("calibrated", Some(n)) => n.parse().ok().map(OutlyingName::Calibrated),
+        _ => None,
+    };
+    found.ok_or_else(|| "above:MAGNITUDE, top:PERCENT, calibrated or calibrated:CHANNELS".into())
+}
+
+/// Options of every command that multiplies with a split.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub(crate) struct SplitArgs {
+    /// What becomes of activations beyond 127 scales: shadow with a8static; mixed with a8, a8row, a8static, a16
+    #[arg(long, value_enum, default_value = "none")]
+    pub(crate) split: SplitName,
+    /// What --split mixed leaves to floats: above:MAGNITUDE, top:PERCENT of a row, or calibrated[:CHANNELS]; by default
+    /// what lies beyond 127 scales in a8static, and above:6 else
+    #[arg(long, value_name = "WHAT", value_parser = outlying)]
+    pub(crate) outlying: Option<OutlyingName>,
+}
+
+impl SplitArgs {
+    /// What can be refused before a file is opened.
+    pub(crate) fn check(&self, mode: ModeName, saturate: bool) -> Result<()> {
+        let taken: &[ModeName] = match self.split {
+            SplitName::None => ModeName::value_variants(),
+            SplitName::Shadow => &[ModeName::A8Static],
+            SplitName::Mixed => &[ModeName::A8, ModeName::A8Row, ModeName::A8Static, ModeName::A16],
+        };
+        if !taken.contains(&mode) {
+            let names: Vec<_> = taken.iter().map(|&mode| spelled(mode)).collect();
+            let expected = format!("--mode {} with --split {}", names.join(", "), spelled(self.split));
+            return Err(refusal("--split", expected, spelled(mode)));
+        }
+        if self.outlying.is_some() && self.split != SplitName::Mixed {
+            return Err(refusal("--outlying", "--split mixed", spelled(self.split)));
+        }
+        if saturate && self.split == SplitName::Shadow {
+            return Err(refusal("--saturate", "another --split, which loses nothing", "shadow"));
+        }
+        Ok(())
+    }
+
+    /// Whether a calibration says what is an outlier.
+    pub(crate) fn takes_calibration(&self) -> bool {
+        matches!(self.outlying, Some(OutlyingName::Calibrated(_)))
+    }
+
+    /// The mode of a layer. A layer that calibration took the shadow from is clamped, as a shadow split has it.
+    pub(crate) fn mode(
+        &self,
+        name: ModeName,
+        scale: f32,
+        saturate: bool,
+        calibrated: Option<&LayerCalibration>,
+    ) -> Mode {
+        let pruned = self.split == SplitName::Shadow && calibrated.is_some_and(|layer| !layer.shadow);
+        match name.mode(scale, saturate) {
+            Mode::A8Static { scale, .. } if pruned => importance::mode(scale, false),
+            mode => mode,
+        }
+    }
+
+    /// The treatment of a layer's outliers.
+    pub(crate) fn treatment(&self, mode: Mode, calibrated: Option<&LayerCalibration>) -> Result<Treatment> {
+        Ok(match self.split {
+            SplitName::None => Treatment::None,
+            SplitName::Shadow => Treatment::Shadow,
+            SplitName::Mixed => Treatment::Mixed(match (self.outlying, mode) {
+                (Some(OutlyingName::Above(x)), _) => Outlying::Above(x),
+                (Some(OutlyingName::Top(share)), _) => Outlying::Top(share),
+                (Some(OutlyingName::Calibrated(most)), _) => {
+                    let missing = || refusal("--outlying", "--calibration with calibrated", "none");
+                    let layer = calibrated.ok_or_else(missing)?;
+                    let mut channels: Vec<u32> = layer.channels.iter().take(most).map(|&(k, _)| k).collect();
+                    channels.sort_unstable();
+                    Outlying::Channels(channels)
+                }
+                (None, Mode::A8Static { scale, .. }) if scale.is_finite() && scale > 0.0 => {
+                    Outlying::Above(limit(scale))
+                }
+                (None, _) => Outlying::Above(LLM_INT8),
+            }),
+        })
+    }
+}
+
+/// Reads a file of calibrations.
+pub(crate) fn read(argument: &str, path: &Path) -> Result<Calibration> {
+    let text = fs::read_to_string(path);
+    let text = text.map_err(|error| unreadable(argument, "a file by `mixgemm calibrate`", path, &error))?;
+    Calibration::from_json(&text).map_err(|error| of_file(argument, path, error))
+}
+
+/// A refusal of a calibration with its option and file.
+pub(crate) fn of_file(argument: &str, path: &Path, error: Error) -> anyhow::Error {
+    match error {
+        Error::Value { expected, found, .. } | Error::Shape { expected, found, .. } => {
+            refusal(argument, expected, format_args!("{found} in {}", path.display()))
+        }
+        error => error.into(),
+    }
+}
