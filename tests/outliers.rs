@@ -387,6 +387,51 @@ fn migration_moves_ranges_and_powers_of_two_change_no_product() {
     assert!(Migration::new(w.view(), &[1.0; 64], 1.5, false).is_err());
 }
 
+#[test]
+fn a_split_by_precision_takes_the_modes_that_it_claims() {
+    let draw = &mut Draw::new(11);
+    let w = weights(draw, Scheme::int(4).group(16), 20, 64);
+    let x = activations(draw, 3, 64);
+    let half = Mat::from_fn(3, 64, |m, k| f16::from_f32(x.view().row(m)[k]));
+    let int8 = Mat::from_fn(3, 64, |m, k| (m * 90 + k) as u8 as i8);
+    let host = Host::new();
+    let mixed = Mixed::new(host.clone(), Outlying::Above(6.0)).unwrap();
+    let (of_mixed, of_host) = (mixed.prepare(&w).unwrap(), host.prepare(&w).unwrap());
+    let clamped = Mode::A8Static {
+        scale: 0.05,
+        saturate: true,
+    };
+    for mode in [
+        Mode::A8,
+        Mode::A8Row,
+        Mode::A8Given,
+        clamped,
+        Mode::A16,
+        Mode::Exact,
+        Mode::Native,
+    ] {
+        let x = match mode {
+            Mode::A8Given => Activations::int8(int8.view(), 0.5),
+            _ => half.view().into(),
+        };
+        let (mut y, mut alone) = (Mat::<f32>::zeros(3, 20), Mat::<f32>::zeros(3, 20));
+        let ran = Backend::run(&mixed, &of_mixed, x, mode, &Epilogue::new(), y.view_mut().into());
+        assert_eq!(
+            ran.is_ok(),
+            Backend::capabilities(&mixed).takes(mode),
+            "{}",
+            mode.name()
+        );
+        if mode == Mode::A8Given {
+            Backend::run(&host, &of_host, x, mode, &Epilogue::new(), alone.view_mut().into()).unwrap();
+            assert_eq!(y, alone, "int8 input has no outliers");
+        }
+    }
+    let far = half.data().iter().filter(|x| x.to_f32().abs() > 6.0).count() as u64;
+    assert!(far > 0);
+    assert_eq!((of_mixed.work().products, of_mixed.work().outliers), (4, 4 * far));
+}
+
 #[cfg(feature = "lab")]
 #[test]
 fn a_calibration_survives_its_json() {

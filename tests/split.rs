@@ -2,14 +2,15 @@
 #![forbid(unsafe_code)]
 #![cfg(feature = "testing")]
 
+use mixgemm::backend::Erased;
 use mixgemm::base::float::fma;
 use mixgemm::outlier::columns::InMemory;
 use mixgemm::outlier::find::limit;
 use mixgemm::quant::rest::{Levels, Rest};
 use mixgemm::testing::{Backwards, Draw, weights};
 use mixgemm::{
-    Activation, Activations, Backend, Capabilities, Epilogue, GroupSums, Host, Isa, Mat, MatMut, MixPe, Mode, Output,
-    Par, QuantMatrix, Report, Result, ScaleType, Scheme, Split, Workspace, ZeroPoint, f16, reference,
+    Activation, Activations, AnyBackend, Backend, Capabilities, Epilogue, GroupSums, Host, Isa, Mat, MatMut, MixPe,
+    Mode, Output, Par, QuantMatrix, Report, Result, ScaleType, Scheme, Split, Workspace, ZeroPoint, f16, reference,
 };
 use proptest::prelude::*;
 use std::num::NonZeroUsize;
@@ -189,6 +190,21 @@ fn a_split_around_any_backend_gives_the_bits_of_the_unclamped_product() {
         check(isa.name(), Aside(host));
     }
     check("mixpe", MixPe::w4a8());
+}
+
+#[test]
+fn backends_that_are_chosen_at_run_time_are_split_too() {
+    let chosen: [(&str, Box<dyn AnyBackend>); 4] = [
+        ("host", Box::new(Host::new())),
+        ("aside", Box::new(Aside(Host::new()))),
+        ("mixpe", Box::new(MixPe::w4a8())),
+        ("fast mixpe", MixPe::w4a8().with_values_from(Box::new(Host::new()))),
+    ];
+    for (name, backend) in chosen {
+        let adds_rest = name == "host" || name == "fast mixpe";
+        assert_eq!(backend.as_ref().adds_rest(), adds_rest, "{name}");
+        check(name, Erased::from(backend));
+    }
 }
 
 #[test]

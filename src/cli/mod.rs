@@ -3,6 +3,7 @@
 
 mod arguments;
 mod bench;
+mod calibrate;
 mod demo;
 mod destination;
 mod device;
@@ -12,9 +13,11 @@ mod explore;
 mod machine;
 mod matmul;
 mod measure;
+mod outliers;
 mod pixels;
 mod progress;
 mod refusal;
+mod samples;
 mod saved;
 mod simulate;
 mod split;
@@ -50,6 +53,8 @@ struct Program {
 enum Command {
     Demo(demo::Args),
     Matmul(Box<matmul::Args>),
+    Calibrate(Box<calibrate::Args>),
+    Outliers(Box<outliers::Args>),
     Bench(Box<bench::Args>),
     Simulate(Box<simulate::Args>),
     Explore(Box<explore::Args>),
@@ -72,6 +77,8 @@ pub(crate) fn main() -> ExitCode {
     let result = match program.command.unwrap_or_else(|| Command::Demo(demo::Args::default())) {
         Command::Demo(args) => demo::run(&args, program.json, &mut out),
         Command::Matmul(args) => matmul::run(&args, program.json, &mut out),
+        Command::Calibrate(args) => calibrate::run(&args, program.json, &mut out),
+        Command::Outliers(args) => outliers::run(&args, program.json, &mut out),
         Command::Bench(args) => bench::run(&args, program.json, &mut out),
         Command::Simulate(args) => simulate::run(&args, program.json, &mut out),
         Command::Explore(args) => explore::run(&args, program.json, &mut out),

@@ -4,7 +4,7 @@
 
 use crate::cli::refusal::{refusal, unreadable};
 use anyhow::Result;
-use safetensors::tensor::{Metadata, TensorInfo, TensorView};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo, TensorView};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -24,25 +24,19 @@ impl Stored {
     pub(crate) fn read(argument: &str, path: &Path, tensor: &str) -> Result<Self> {
         let unreadable = |e: io::Error| unreadable(argument, "a readable safetensors file", path, &e);
         let (mut file, length) = open(path).map_err(unreadable)?;
-        let (start, metadata) = header(&mut file, length).map_err(|e| {
-            let found = format_args!("{} ({e})", path.display()).to_string();
-            refusal(argument, "a whole safetensors file", found)
-        })?;
-        let Some(info) = metadata.info(tensor) else {
-            return Err(refusal(
-                argument,
-                format_args!("one of the tensors {}", names(&metadata)),
-                format_args!("`{tensor}`"),
-            ));
-        };
+        let (start, info) = found(argument, path, tensor, &mut file, length)?;
         let (first, end) = info.data_offsets;
         let mut bytes = vec![0; end - first];
         file.seek(SeekFrom::Start(start + first as u64)).map_err(unreadable)?;
         file.read_exact(&mut bytes).map_err(unreadable)?;
-        Ok(Self {
-            info: info.clone(),
-            bytes,
-        })
+        Ok(Self { info, bytes })
+    }
+
+    /// The shape of a tensor, whose bytes are not read.
+    pub(crate) fn shape(argument: &str, path: &Path, tensor: &str) -> Result<Vec<usize>> {
+        let unreadable = |e: io::Error| unreadable(argument, "a readable safetensors file", path, &e);
+        let (mut file, length) = open(path).map_err(unreadable)?;
+        Ok(found(argument, path, tensor, &mut file, length)?.1.shape)
     }
 
     /// Names and shapes of all tensors in a file, sorted by name.
@@ -57,11 +51,41 @@ impl Stored {
         Ok(list)
     }
 
+    /// Names and columns of the float matrices in a file, sorted by name.
+    pub(crate) fn floats(argument: &str, path: &Path) -> Result<Vec<(String, usize)>> {
+        let unreadable = |e: io::Error| unreadable(argument, "a readable safetensors file", path, &e);
+        let (mut file, length) = open(path).map_err(unreadable)?;
+        let (_, metadata) = header(&mut file, length).map_err(unreadable)?;
+        let of = |name: String| {
+            let info = metadata.info(&name)?;
+            match (info.dtype, info.shape.as_slice()) {
+                (Dtype::F32 | Dtype::F16 | Dtype::BF16, &[_, k]) => Some((name, k)),
+                _ => None,
+            }
+        };
+        let mut list: Vec<_> = metadata.offset_keys().into_iter().filter_map(of).collect();
+        list.sort_unstable();
+        Ok(list)
+    }
+
     /// The tensor as a view.
     pub(crate) fn view(&self) -> Result<TensorView<'_>> {
         let TensorInfo { dtype, ref shape, .. } = self.info;
         Ok(TensorView::new(dtype, shape.clone(), &self.bytes)?)
     }
+}
+
+/// Where the tensors' bytes start, and what is known of one.
+fn found(argument: &str, path: &Path, tensor: &str, file: &mut File, length: u64) -> Result<(u64, TensorInfo)> {
+    let (start, metadata) = header(file, length).map_err(|e| {
+        let found = format_args!("{} ({e})", path.display()).to_string();
+        refusal(argument, "a whole safetensors file", found)
+    })?;
+    let Some(info) = metadata.info(tensor) else {
+        let expected = format_args!("one of the tensors {}", names(&metadata)).to_string();
+        return Err(refusal(argument, expected, format_args!("`{tensor}`")));
+    };
+    Ok((start, info.clone()))
 }
 
 /// A regular file and its length.

@@ -25,6 +25,7 @@
 
 use crate::kernel::offset::{OffsetArgs, Offsets};
 use crate::kernel::rule::Tile;
+use crate::kernel::scales::load_scales;
 use crate::kernel::{FoldKind, TileArgs, TileOut};
 use crate::pack::layout::ZeroLayout;
 use crate::quant::scheme::ScaleType;
@@ -164,22 +165,6 @@ impl Steps {
             factor: args.factor.1,
         }
     }
-}
-
-#[inline(always)]
-fn load_scale<S: Simd>(simd: S, scale: ScaleType, bytes: &[u8]) -> S::F {
-    match scale {
-        ScaleType::F16 => simd.load_f16(bytes),
-        ScaleType::Bf16 => simd.load_bf16(bytes),
-        ScaleType::F32 => simd.load_f32(bytes),
-    }
-}
-
-/// The panel's scales or float zero points.
-#[inline(always)]
-pub(super) fn load_scales<S: Simd>(simd: S, scale: ScaleType, bytes: &[u8]) -> [S::F; 2] {
-    let at = S::LANES * scale.bytes();
-    [load_scale(simd, scale, bytes), load_scale(simd, scale, &bytes[at..])]
 }
 
 /// The accumulators' first values: `−z·B` where there are zero points, so that they cost a multiplication a group for each

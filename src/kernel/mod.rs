@@ -8,6 +8,7 @@ pub mod fold;
 pub mod name;
 pub mod offset;
 pub mod rule;
+mod scales;
 pub mod select;
 pub mod sweep;
 pub mod wide;

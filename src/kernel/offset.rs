@@ -1,7 +1,7 @@
 //! Continues a tile by the fractional parts of float zero points, which do not fit the integers of a group.
 #![forbid(unsafe_code)]
 
-use crate::kernel::fold::load_scales;
+use crate::kernel::scales::load_scales;
 use crate::quant::scheme::ScaleType;
 use crate::simd::isa::{Body, Simd, Work};
 

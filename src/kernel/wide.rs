@@ -6,8 +6,8 @@
 #![forbid(unsafe_code)]
 
 use crate::kernel::FoldKind;
-use crate::kernel::fold::load_scales;
 use crate::kernel::offset::{OffsetArgs, Offsets};
+use crate::kernel::scales::load_scales;
 use crate::quant::scheme::ScaleType;
 use crate::simd::isa::{Body, Simd, Work};
 

@@ -12,6 +12,10 @@
 //! weights that were never quantised.
 #![forbid(unsafe_code)]
 
+mod outlying;
+
+pub use crate::outlier::mixed::outlying::Outlying;
+
 use crate::backend::{Backend, Capabilities, GroupSums, Report, isa_from_environment};
 use crate::base::error::{Error, Result};
 use crate::base::float::{Element, check_environment, fma};
@@ -31,18 +35,7 @@ use crate::simd::isa::{Body, Simd, Work};
 use alloc::{format, vec::Vec};
 use half::f16;
 
-/// Which activations of a row are outliers.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outlying {
-    /// Magnitudes above this; LLM.int8() has 6.
-    Above(f32),
-    /// The share of a row with the largest magnitudes, rounded up to whole activations, of equals the first; OLAccel has 3 %.
-    Top(f64),
-    /// These channels, ascending, as calibration found them.
-    Channels(Vec<u32>),
-}
-
-/// A backend whose 8- and 16-bit modes leave outliers to floats.
+/// A backend whose 8- and 16-bit modes leave outliers to floats. Int8 input, mode [`Mode::A8Given`], has none.
 ///
 /// ```
 /// use mixgemm::outlier::mixed::{Mixed, Outlying};
@@ -135,18 +128,7 @@ impl<B: Backend> Mixed<B> {
     /// # Errors
     /// [`Error::Value`] for a threshold that is NaN or negative, a share outside 0..=1, or channels out of order.
     pub fn new(backend: B, outlying: Outlying) -> Result<Self> {
-        match &outlying {
-            Outlying::Above(limit) if limit.is_nan() || *limit < 0.0 => {
-                return Err(Error::value("threshold", "0 or more", format!("{limit}")));
-            }
-            Outlying::Top(share) if !(0.0..=1.0).contains(share) => {
-                return Err(Error::value("share", "0 to 1", format!("{share}")));
-            }
-            Outlying::Channels(channels) if !channels.is_sorted_by(|a, b| a < b) => {
-                return Err(Error::value("channels", "ascending channels", format!("{channels:?}")));
-            }
-            _ => {}
-        }
+        outlying.check()?;
         Ok(Self {
             backend,
             outlying,
@@ -330,10 +312,11 @@ impl<B: Backend> Backend for Mixed<B> {
         "mixed"
     }
 
-    /// Those of the wrapped backend, but for `exact`, `a8given`, integers and a fold to continue.
+    /// Those of the wrapped backend, but for `exact`, `native`, integers and a fold to continue.
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             exact: false,
+            native: false,
             group_sums: false,
             accumulate: false,
             ..self.backend.capabilities()
@@ -354,8 +337,9 @@ impl<B: Backend> Backend for Mixed<B> {
     ) -> Result<Report> {
         let ((m, k), n) = (x.shape(), w.shape.n);
         check_environment()?;
-        if !matches!(mode, Mode::A8 | Mode::A8Row | Mode::A8Static { .. } | Mode::A16) {
-            return Err(Error::unsupported("mode", "a8, a8row, a8static, a16", mode.name()));
+        Backend::capabilities(self).check_mode(mode)?;
+        if mode == Mode::A8Given {
+            return self.backend.run(&w.prepared, x, mode, epilogue, y);
         }
         x.check(mode, w.shape.k, &w.shape.scheme)?;
         epilogue.check(m, n)?;

@@ -4,9 +4,11 @@
 
 mod bench;
 mod cache;
+mod calibration;
 mod doctor;
 mod explore;
 mod mixpe_sim;
+mod outliers;
 mod provenance;
 mod refusals;
 mod results;

@@ -345,6 +345,24 @@ fn demo_finds_the_same_bits_everywhere() {
     ] {
         assert!(rows.iter().any(|row| row["backend"] == backend), "{backend}");
     }
+    // The host's clamped rows have the reference's bits, a device's rows the host's.
+    for row in json["outliers"].as_array().unwrap() {
+        let compared = row["backend"] != "host" || row["outliers"] == "clamped";
+        assert_eq!(
+            row["bits_equal"],
+            if compared { true.into() } else { serde_json::Value::Null },
+            "{row}"
+        );
+        assert_eq!(
+            row["share_of_work"].as_f64() > Some(0.0),
+            row["outliers"] != "clamped",
+            "{row}"
+        );
+    }
+    for outliers in ["clamped", "shadow", "mixed"] {
+        let mut rows = json["outliers"].as_array().unwrap().iter();
+        assert!(rows.any(|row| row["outliers"] == outliers && row["outlier_channels"].as_u64() > Some(0)));
+    }
     assert!(
         rows.iter()
             .filter(|row| row["mode"] == "exact")
@@ -407,7 +425,16 @@ fn bench_prints_exactly_the_promised_keys() {
 #[test]
 fn every_help_has_an_example() {
     let b = Bench::new();
-    for command in ["", "demo", "matmul", "bench", "doctor", "explore"] {
+    for command in [
+        "",
+        "demo",
+        "matmul",
+        "calibrate",
+        "outliers",
+        "bench",
+        "doctor",
+        "explore",
+    ] {
         let out = b.run(&format!("{command} --help"));
         assert!(
             out.status.success() && String::from_utf8(out.stdout).unwrap().contains("Example"),

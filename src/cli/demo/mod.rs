@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod layer;
+mod outliers;
 mod plot;
 mod report;
 
@@ -162,9 +163,16 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
         writeln!(out, "{}", report::INTRODUCTION)?;
         out.flush()?;
     }
-    let rows = arguments::pool(threads)?.install(|| {
-        all(args, threads, |title, rows| {
+    let matrices = layer::matrices(args.rows.map_or(usize::MAX, NonZeroUsize::get))?;
+    let pool = arguments::pool(threads)?;
+    let rows = pool.install(|| {
+        all(&matrices, threads, |title, rows| {
             if json { Ok(()) } else { report::print(out, title, rows) }
+        })
+    })?;
+    let outliers = pool.install(|| {
+        outliers::all(&matrices, threads, |rows| {
+            if json { Ok(()) } else { outliers::print(out, rows) }
         })
     })?;
     if let Some(file) = svg {
@@ -172,9 +180,11 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
         file.write(|out| out.write_all(drawing.as_bytes()))?;
     }
     let compared = rows.iter().filter_map(|row| row.bits_equal_reference);
+    let compared = compared.chain(outliers.iter().filter_map(|row| row.bits_equal));
     let (compared, differ) = (compared.clone().count(), compared.filter(|equal| !equal).count());
     if json {
-        serde_json::to_writer_pretty(&mut *out, &serde_json::json!({ "machine": machine, "rows": rows }))?;
+        let value = serde_json::json!({ "machine": machine, "rows": rows, "outliers": outliers });
+        serde_json::to_writer_pretty(&mut *out, &value)?;
         writeln!(out)?;
     } else {
         let verdict = match differ {
@@ -191,13 +201,16 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
 }
 
 /// All matrices and schemes; `print` gets each title and its rows as soon as they are known.
-fn all(args: &Args, threads: NonZeroUsize, mut print: impl FnMut(&str, &[Row]) -> Result<()>) -> Result<Vec<Row>> {
+fn all(
+    matrices: &[Matrix],
+    threads: NonZeroUsize,
+    mut print: impl FnMut(&str, &[Row]) -> Result<()>,
+) -> Result<Vec<Row>> {
     let best = machine::best_isa()?;
-    let matrices = layer::matrices(args.rows.map_or(usize::MAX, NonZeroUsize::get))?;
     let steps = |inputs: &Inputs| SCHEMES.map(|s| plan(inputs, &s, best, threads).len() + inputs.modes().len() - 1);
     let progress = Progress::new(matrices.iter().flat_map(|m| steps(&m.inputs)).sum());
     let mut rows = Vec::new();
-    for matrix in &matrices {
+    for matrix in matrices {
         let x = matrix.inputs.float.to_f32();
         let original = product_f64(x.view().sub_rows(0, matrix.inputs.m)?, matrix.weights.to_f32().view())?;
         for scheme in SCHEMES {

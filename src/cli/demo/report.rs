@@ -26,9 +26,13 @@ How to read it
   worst     largest absolute error against the product of the original weights
   =ref      whether every output bit equals the scalar reference that defines the arithmetic; own: the accelerator's
             own roundings, which it does not define
+  outliers  the last tables: activations beyond 127 times a scale that a thousandth of them exceeds. clamped: cut off;
+            shadow: what clamping loses joins the integers; mixed: they stay floats. =ref there: of clamped, and of a
+            device the bits of the host
 
 Next
   mixgemm matmul --help                                  your own tensors
+  mixgemm calibrate --help                               static scales for them
   mixgemm bench --shape 4096x4096 --m 1,256 --bits 4 --group 128 --asym --mode a8,a16,exact --threads 1
 ";
 

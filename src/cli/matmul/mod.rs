@@ -1,6 +1,7 @@
 //! `mixgemm matmul`: the product on a user's own tensors.
 #![forbid(unsafe_code)]
 
+mod metadata;
 mod pack_cache;
 mod prepared;
 mod product;
@@ -27,7 +28,6 @@ use pack_cache::Place;
 use prepared::Prepared;
 use product::{Product, Timed};
 use report::Row;
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -354,7 +354,7 @@ fn multiply(args: &Args, places: &Places, threads: NonZeroUsize) -> Result<Row> 
     };
     progress.step("writing");
     let quantized = prepared.quantized.as_ref().filter(|_| args.save_quantized);
-    saved::save(&places.output, &y, quantized, &metadata(args))?;
+    saved::save(&places.output, &y, quantized, &metadata::of(args))?;
     let isa_used = isa.map_or_else(machine::best_isa, Ok)?.name();
     Ok(Row {
         backend: device.name,
@@ -381,26 +381,4 @@ fn multiply(args: &Args, places: &Places, threads: NonZeroUsize) -> Result<Row> 
         pack_cache: prepared.cache,
         outliers,
     })
-}
-
-/// What the output file says about itself.
-fn metadata(args: &Args) -> BTreeMap<&'static str, String> {
-    let zero_point = match (args.asym, args.float_zero) {
-        (true, _) => "integer",
-        (_, true) => "float",
-        _ => "symmetric",
-    };
-    let format = args.format.map(|format| ("format", spelled(format)));
-    let known = [
-        ("program", concat!("mixgemm ", env!("CARGO_PKG_VERSION")).to_string()),
-        ("mode", spelled(args.mode)),
-        ("bits", args.scheme().bits.to_string()),
-        ("group", arguments::group_name(args.group)),
-        ("zero_point", zero_point.to_string()),
-        ("scale_type", spelled(args.scale_type)),
-        ("activation", spelled(args.activation)),
-        ("weights", args.weights.tensor.clone()),
-        ("input", args.input.tensor.clone()),
-    ];
-    known.into_iter().chain(format).collect()
 }

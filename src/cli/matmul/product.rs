@@ -119,10 +119,9 @@ impl fmt::Display for Outliers {
 impl Outliers {
     /// The time of each part.
     pub(super) fn parts(&self) -> String {
-        let (wrapped, more) = (
-            table::time(self.seconds_wrapped),
-            table::time(self.seconds_outliers.max(0.0)),
-        );
+        let wrapped = table::time(self.seconds_wrapped);
+        let more = Some(self.seconds_outliers).filter(|more| *more > 0.0);
+        let more = more.map_or_else(|| "nothing measurable".into(), table::time);
         format!("{wrapped} without a split, {more} more for outliers")
     }
 }

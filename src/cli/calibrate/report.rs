@@ -1,0 +1,87 @@
+//! What `calibrate` says: a table for people, JSON for programs.
+#![forbid(unsafe_code)]
+
+use crate::cli::samples::rule_name;
+use crate::cli::table;
+use anyhow::Result;
+use mixgemm::outlier::calibration::{Calibration, LayerCalibration};
+use std::io::Write;
+use std::path::Path;
+
+const HEADS: [&str; 11] = [
+    "layer",
+    "scale by",
+    "rows",
+    "K",
+    "scale",
+    "max",
+    "p99.9",
+    "max/scale",
+    "outliers\n(share)",
+    "in\nchannels",
+    "shadow",
+];
+
+/// Outliers of a layer.
+pub(crate) fn outliers(layer: &LayerCalibration) -> u64 {
+    layer.channels.iter().map(|(_, count)| count).sum()
+}
+
+/// Outliers as a share of all activations.
+pub(crate) fn share(layer: &LayerCalibration) -> f64 {
+    outliers(layer) as f64 / (layer.rows as f64 * layer.k as f64).max(1.0)
+}
+
+/// Prints a row for every layer.
+pub(super) fn print<'a>(
+    calibration: &Calibration,
+    order: impl Iterator<Item = &'a str>,
+    file: &Path,
+    out: &mut impl Write,
+) -> Result<()> {
+    let mut table = table::columns(&HEADS, 2);
+    for (name, layer) in order.filter_map(|name| calibration.layers.get_key_value(name)) {
+        table.add_row([
+            name.clone(),
+            rule_name(layer.rule),
+            layer.rows.to_string(),
+            layer.k.to_string(),
+            format!("{:.4e}", layer.scale),
+            format!("{:.4}", layer.max),
+            format!("{:.4}", layer.p999),
+            format!("{:.1}", layer.importance),
+            format!("{} ({:.3} %)", outliers(layer), 100.0 * share(layer)),
+            layer.channels.len().to_string(),
+            if layer.shadow { "yes" } else { "no" }.into(),
+        ]);
+    }
+    writeln!(
+        out,
+        "mixgemm calibrate\n\n{}\n\nwritten: {}",
+        table.trim_fmt(),
+        file.display()
+    )?;
+    Ok(())
+}
+
+/// Prints an object with a row for every layer.
+pub(super) fn json<'a>(
+    calibration: &Calibration,
+    order: impl Iterator<Item = &'a str>,
+    file: &Path,
+    out: &mut impl Write,
+) -> Result<()> {
+    let rows = order.filter_map(|name| calibration.layers.get_key_value(name));
+    let rows = rows.map(|(name, layer)| {
+        serde_json::json!({
+            "layer": name, "scale_by": rule_name(layer.rule), "rows": layer.rows, "k": layer.k,
+            "scale": layer.scale, "max": layer.max, "p999": layer.p999, "importance": layer.importance,
+            "outliers": outliers(layer), "outlier_share": share(layer), "outlier_channels": layer.channels.len(),
+            "shadow": layer.shadow,
+        })
+    });
+    let value = serde_json::json!({ "output": file.display().to_string(), "rows": rows.collect::<Vec<_>>() });
+    serde_json::to_writer_pretty(&mut *out, &value)?;
+    writeln!(out)?;
+    Ok(())
+}

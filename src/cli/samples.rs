@@ -1,0 +1,85 @@
+//! Sample activations from files, a tensor at a time: what is known of a layer's outliers.
+#![forbid(unsafe_code)]
+
+use crate::cli::arguments::TensorPath;
+use crate::cli::progress::Progress;
+use crate::cli::refusal::refusal;
+use crate::cli::tensors::Tensor;
+use anyhow::Result;
+use mixgemm::outlier::calibration::{ChannelCounts, LayerCalibration, ScaleRule, Statistics};
+use mixgemm::{Activations, Error, InputScale};
+
+/// Steps of progress that each tensor takes.
+pub(crate) const STEPS: usize = 2;
+
+/// A rule for static scales: `max`, `percentile:99.9` or `least-error`.
+pub(crate) fn rule(s: &str) -> Result<ScaleRule, String> {
+    let found = match s.split_once(':') {
+        None if s == "max" => Some(ScaleRule::Max),
+        None if s == "least-error" => Some(ScaleRule::LeastError),
+        Some(("percentile", p)) => {
+            let percent = p.parse().ok().filter(|p| *p > 0.0 && *p <= 100.0);
+            percent.map(|percent: f64| ScaleRule::Percentile(percent / 100.0))
+        }
+        _ => None,
+    };
+    found.ok_or_else(|| "max, least-error, or percentile:P with P above 0 and at most 100".into())
+}
+
+/// How a rule is spelled.
+pub(crate) fn rule_name(rule: ScaleRule) -> String {
+    match rule {
+        ScaleRule::Max => "max".into(),
+        ScaleRule::Percentile(p) => format!("percentile:{}", (p * 1e8).round() / 1e6),
+        ScaleRule::LeastError => "least-error".into(),
+    }
+}
+
+/// The tensors of one layer.
+pub(crate) struct Samples<'a> {
+    /// The option that names them.
+    pub(crate) argument: &'a str,
+    pub(crate) tensors: &'a [TensorPath],
+    /// Input channels.
+    pub(crate) k: usize,
+}
+
+impl Samples<'_> {
+    /// Reads the tensors twice, for statistics and then for counts of outliers.
+    pub(crate) fn calibrate(
+        &self,
+        choose: impl FnOnce(&Statistics) -> mixgemm::Result<ScaleRule>,
+        progress: &Progress,
+    ) -> Result<LayerCalibration> {
+        let mut seen = Statistics::new(self.k);
+        self.each(progress, |x| seen.add(x))?;
+        let refused = |error| self.refused(&self.tensors[0], error);
+        let rule = choose(&seen).map_err(refused)?;
+        let scale = seen.scale(rule).map_err(refused)?;
+        let mut counts = ChannelCounts::new(self.k, scale).map_err(refused)?;
+        self.each(progress, |x| counts.add(x))?;
+        LayerCalibration::new(rule, &seen, &counts).map_err(refused)
+    }
+
+    fn each(&self, progress: &Progress, mut add: impl FnMut(Activations<'_>) -> mixgemm::Result<()>) -> Result<()> {
+        self.tensors.iter().try_for_each(|path| {
+            progress.step(path.tensor.clone());
+            let tensor = Tensor::read(self.argument, path)?;
+            let x = tensor.activations(InputScale::Tensor(1.0));
+            add(x).map_err(|error| self.refused(path, error))
+        })
+    }
+
+    /// A refusal of a tensor that says which.
+    fn refused(&self, path: &TensorPath, error: Error) -> anyhow::Error {
+        match error {
+            Error::Shape { expected, found, .. }
+            | Error::Value { expected, found, .. }
+            | Error::Unsupported { expected, found, .. } => {
+                let place = format_args!("{found} in {}:{}", path.file.display(), path.tensor).to_string();
+                refusal(self.argument, expected, place)
+            }
+            error => error.into(),
+        }
+    }
+}
