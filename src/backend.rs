@@ -14,7 +14,7 @@ use crate::epilogue::{Epilogue, Output};
 use crate::quant::input::{Activations, Mode};
 use crate::quant::matrix::QuantMatrix;
 use crate::quant::rest::Rest;
-use crate::quant::scheme::Scheme;
+use crate::quant::scheme::{Group, Scheme, ZeroPoint};
 use alloc::{boxed::Box, format, string::String};
 use core::any::Any;
 use core::ops::AddAssign;
@@ -26,8 +26,13 @@ pub use crate::quant::sums::{GroupSums, WeightShape};
 /// What a backend can do beyond [`Backend::run`], and which problems it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
+    /// The narrowest weight codes it takes, in bits.
+    pub min_bits: u8,
     /// The widest weight codes it takes, in bits.
     pub max_bits: u8,
+    /// Whether it takes only one scale for all weights, without zero points, and one scale for all activations that is
+    /// known beforehand: symmetric schemes per tensor, and of the 8-bit modes `a8given` and `a8static`.
+    pub per_tensor: bool,
     /// Whether it takes codes of a [book](crate::CodeBook).
     pub books: bool,
     /// Whether it takes 8-bit activations: modes `a8`, `a8row`, `a8given`, `a8static`.
@@ -43,6 +48,8 @@ pub struct Capabilities {
     pub group_sums: bool,
     /// Whether [`Backend::accumulate`] works.
     pub accumulate: bool,
+    /// Whether products of M rows need [`Backend::compile`] for this M first.
+    pub static_shapes: bool,
     /// Whether the time it takes says nothing about the hardware it stands for.
     pub emulated: bool,
 }
@@ -55,7 +62,8 @@ impl Capabilities {
             Mode::A16 => self.a16,
             Mode::Exact => self.exact,
             Mode::Native => self.native,
-            _ => self.a8,
+            Mode::A8 | Mode::A8Row => self.a8 && !self.per_tensor,
+            Mode::A8Given | Mode::A8Static { .. } => self.a8,
         }
     }
 
@@ -64,7 +72,8 @@ impl Capabilities {
     pub fn mode_names(&self) -> String {
         let mut names = String::new();
         for (taken, more) in [
-            (self.a8, "a8, a8row, a8given, a8static"),
+            (self.a8 && !self.per_tensor, "a8, a8row"),
+            (self.a8, "a8given, a8static"),
             (self.a16, "a16"),
             (self.exact, "exact"),
             (self.native, "native"),
@@ -88,10 +97,11 @@ impl Capabilities {
         Err(Error::unsupported("mode", self.mode_names(), mode.name()))
     }
 
-    /// Checks the width of weight codes, and whether a book is taken.
+    /// Checks the width of weight codes, and whether a book, groups and zero points are taken.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] when the codes are wider than the backend takes, or of a book and it takes none.
+    /// [`Error::Unsupported`] when the codes are narrower or wider than the backend takes, or of a book and it takes none,
+    /// or when it takes one scale alone and the scheme has several, or zero points.
     pub fn check_scheme(&self, scheme: &Scheme) -> Result<()> {
         if scheme.book.is_some() && !self.books {
             return Err(Error::unsupported(
@@ -100,14 +110,26 @@ impl Capabilities {
                 "codes of a book",
             ));
         }
-        if scheme.bits <= self.max_bits {
-            return Ok(());
+        if !(self.min_bits..=self.max_bits).contains(&scheme.bits) {
+            let expected = match (self.min_bits, self.max_bits) {
+                (0 | 1, max) => format!("at most {max}"),
+                (min, max) if min == max => format!("{max}"),
+                (min, max) => format!("{min} to {max}"),
+            };
+            return Err(Error::unsupported("bits", expected, format!("{}", scheme.bits)));
         }
-        Err(Error::unsupported(
-            "bits",
-            format!("at most {}", self.max_bits),
-            format!("{}", scheme.bits),
-        ))
+        if self.per_tensor && scheme.group != Group::Tensor {
+            let found = match scheme.group {
+                Group::Length(length) => format!("a scale for every {length} weights of a row"),
+                _ => "a scale for every row".into(),
+            };
+            return Err(Error::unsupported("group", "one scale for the whole matrix", found));
+        }
+        if self.per_tensor && scheme.zero != ZeroPoint::Symmetric {
+            let found = format!("{:?} zero points", scheme.zero).to_lowercase();
+            return Err(Error::unsupported("zero", "symmetric weights", found));
+        }
+        Ok(())
     }
 }
 
@@ -154,6 +176,23 @@ pub struct Report {
     pub counters: Counters,
 }
 
+/// Milliseconds that an emulated device has spent so far, by its own latency model.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct DeviceTime {
+    /// Bringing up its environment, once.
+    pub setup_ms: f64,
+    /// Building graphs.
+    pub build_ms: f64,
+    /// Optimising graphs.
+    pub optimise_ms: f64,
+    /// Executing graphs.
+    pub execute_ms: f64,
+    /// Freeing graphs.
+    pub free_ms: f64,
+    /// What the host does in the device's place: sums of groups that it cannot form.
+    pub host_ms: f64,
+}
+
 /// Something that multiplies: `Y[M,N] = X[M,K] · W[N,K]ᵀ`.
 ///
 /// All implementors return the same bits for the same mode; what a mode means is defined in
@@ -174,6 +213,20 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Unsupported`] when the scheme is not taken.
     fn prepare(&self, weights: &QuantMatrix) -> Result<Self::Prepared>;
+
+    /// Makes ready for products of `m` rows with these weights, where [`Capabilities::static_shapes`]; does nothing
+    /// elsewhere, and nothing a second time.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] when the device has no room.
+    fn compile(&self, _weights: &Self::Prepared, _m: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// The time of an emulated device that has a latency model, from its first moment on.
+    fn device_time(&self) -> Option<DeviceTime> {
+        None
+    }
 
     /// `Y = epilogue(X · Wᵀ)`.
     ///
@@ -275,6 +328,15 @@ pub trait AnyBackend: Send + Sync {
     /// As there.
     fn prepare(&self, weights: &QuantMatrix) -> Result<Prepared>;
 
+    /// See [`Backend::compile`].
+    ///
+    /// # Errors
+    /// As there; [`Error::ForeignWeights`] for weights that another kind of backend prepared.
+    fn compile(&self, weights: &Prepared, m: usize) -> Result<()>;
+
+    /// See [`Backend::device_time`].
+    fn device_time(&self) -> Option<DeviceTime>;
+
     /// See [`Backend::run`].
     ///
     /// # Errors
@@ -341,6 +403,14 @@ impl<B: Backend> AnyBackend for B {
             backend: Backend::name(self),
             weights: Box::new(prepared),
         })
+    }
+
+    fn compile(&self, weights: &Prepared, m: usize) -> Result<()> {
+        Backend::compile(self, downcast(self, weights)?, m)
+    }
+
+    fn device_time(&self) -> Option<DeviceTime> {
+        Backend::device_time(self)
     }
 
     fn run(

@@ -237,7 +237,9 @@ impl<E: ProcessingElement> Backend for Device<E> {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
+            min_bits: 1,
             max_bits: self.element.max_bits(),
+            per_tensor: false,
             books: false,
             a8: self.element.takes(Mode::A8),
             a16: self.element.takes(Mode::A16),
@@ -245,6 +247,7 @@ impl<E: ProcessingElement> Backend for Device<E> {
             native: false,
             group_sums: true,
             accumulate: true,
+            static_shapes: false,
             emulated: true,
         }
     }

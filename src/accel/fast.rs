@@ -110,7 +110,9 @@ impl<E: ProcessingElement> Backend for Fast<E> {
     fn capabilities(&self) -> Capabilities {
         let (own, values) = (Backend::capabilities(&self.device), self.values.capabilities());
         Capabilities {
+            min_bits: own.min_bits.max(values.min_bits),
             max_bits: own.max_bits.min(values.max_bits),
+            per_tensor: own.per_tensor || values.per_tensor,
             books: own.books && values.books,
             a8: own.a8 && values.a8,
             a16: own.a16 && values.a16,
@@ -118,6 +120,7 @@ impl<E: ProcessingElement> Backend for Fast<E> {
             native: false,
             group_sums: own.group_sums && values.group_sums,
             accumulate: own.accumulate && values.accumulate,
+            static_shapes: own.static_shapes || values.static_shapes,
             emulated: true,
         }
     }

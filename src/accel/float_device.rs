@@ -143,7 +143,9 @@ impl<E: FloatElement> Backend for FloatDevice<E> {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
+            min_bits: 1,
             max_bits: self.element.max_bits(),
+            per_tensor: false,
             books: false,
             a8: false,
             a16: false,
@@ -151,6 +153,7 @@ impl<E: FloatElement> Backend for FloatDevice<E> {
             native: true,
             group_sums: false,
             accumulate: false,
+            static_shapes: false,
             emulated: true,
         }
     }

@@ -19,4 +19,6 @@ pub mod float_device;
 #[cfg(feature = "lab")]
 pub mod hardware;
 pub mod memory;
+#[cfg(feature = "lab")]
+pub mod npu;
 pub mod weights;

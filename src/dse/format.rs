@@ -250,12 +250,17 @@ impl Format {
         };
         let backend: Arc<dyn AnyBackend> = accelerator.device().into();
         let capabilities = backend.capabilities();
-        self.expect(1..=capabilities.max_bits, self.dequantisation)?;
+        self.expect(capabilities.min_bits..=capabilities.max_bits, self.dequantisation)?;
+        capabilities.check_scheme(&scheme)?;
         match self.input {
             Input::F16 if capabilities.native => self.float().map(|_| native(scheme, backend)),
-            Input::A8 | Input::A8Row if capabilities.a8 => self.integers(None, scheme, host),
+            Input::A8 | Input::A8Row if capabilities.takes(Mode::A8) => self.integers(None, scheme, host),
             _ => {
-                let expected = if capabilities.a8 { "a8 or a8row" } else { "f16" };
+                let expected = match (capabilities.takes(Mode::A8), capabilities.native) {
+                    (true, _) => "a8 or a8row",
+                    (_, true) => "f16",
+                    _ => "another device, as this one takes none of the inputs",
+                };
                 Err(Error::unsupported("input", expected, format!("{:?}", self.input)))
             }
         }

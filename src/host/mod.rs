@@ -188,7 +188,9 @@ impl Backend for Host {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
+            min_bits: 1,
             max_bits: 8,
+            per_tensor: false,
             books: true,
             a8: true,
             a16: true,
@@ -196,6 +198,7 @@ impl Backend for Host {
             native: false,
             group_sums: true,
             accumulate: true,
+            static_shapes: false,
             emulated: false,
         }
     }

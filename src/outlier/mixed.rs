@@ -16,7 +16,7 @@ mod outlying;
 
 pub use crate::outlier::mixed::outlying::Outlying;
 
-use crate::backend::{Backend, Capabilities, GroupSums, Report, isa_from_environment};
+use crate::backend::{Backend, Capabilities, DeviceTime, GroupSums, Report, isa_from_environment};
 use crate::base::error::{Error, Result};
 use crate::base::float::{Element, check_environment, fma};
 use crate::base::idle::Idle;
@@ -325,6 +325,14 @@ impl<B: Backend> Backend for Mixed<B> {
 
     fn prepare(&self, w: &QuantMatrix) -> Result<Self::Prepared> {
         self.both(w, Floats::Quantised(InMemory::new(w), Scales::new(w)))
+    }
+
+    fn compile(&self, w: &Self::Prepared, m: usize) -> Result<()> {
+        self.backend.compile(&w.prepared, m)
+    }
+
+    fn device_time(&self) -> Option<DeviceTime> {
+        self.backend.device_time()
     }
 
     fn run(

@@ -10,7 +10,7 @@
 //! the unclamped product, and its released code uses c and r as above with float sums.
 #![forbid(unsafe_code)]
 
-use crate::backend::{Backend, Capabilities, GroupSums, Report, isa_from_environment};
+use crate::backend::{Backend, Capabilities, DeviceTime, GroupSums, Report, isa_from_environment};
 use crate::base::error::{Error, Result};
 use crate::base::float::{Element, check_environment};
 use crate::base::idle::Idle;
@@ -251,6 +251,14 @@ impl<B: Backend> Backend for Split<B> {
 
     fn prepare(&self, w: &QuantMatrix) -> Result<Self::Prepared> {
         self.prepare_with(w, Box::new(InMemory::new(w)))
+    }
+
+    fn compile(&self, w: &Self::Prepared, m: usize) -> Result<()> {
+        self.backend.compile(&w.prepared, m)
+    }
+
+    fn device_time(&self) -> Option<DeviceTime> {
+        self.backend.device_time()
     }
 
     fn run(

@@ -42,7 +42,8 @@ pub fn for_each_kernel(mut f: impl FnMut(&'static Kernel)) -> usize {
 
 /// Calls `f` with every backend that returns the bits of the reference, and a label: the host on every tier under test,
 /// alone, with two threads of the current rayon pool and with a pool of three, and the accelerators of the
-/// [catalogue](crate::accel::catalogue) that do not round, each with values of its own and of the host. What one of them
+/// [catalogue](crate::accel::catalogue) that neither round nor ask for graphs, each with values of its own and of the
+/// host. What one of them
 /// does not take is in its [capabilities](AnyBackend::capabilities).
 pub fn for_each_backend(mut f: impl FnMut(&str, &dyn AnyBackend)) {
     let three = NonZeroUsize::MIN.saturating_add(2);
@@ -61,6 +62,9 @@ pub fn for_each_backend(mut f: impl FnMut(&str, &dyn AnyBackend)) {
     let isa = Isa::ALL.into_iter().rfind(|&isa| tested(isa)).unwrap_or(Isa::Scalar);
     let host = || Host::new().isa(isa).expect("a supported tier");
     for accelerator in ACCELERATORS {
+        if accelerator.device().capabilities().static_shapes {
+            continue;
+        }
         if let Some(fast) = accelerator.with_values_from(Box::new(host())) {
             f(accelerator.name(), accelerator.device().as_ref());
             f(&format!("{} fast", accelerator.name()), fast.as_ref());

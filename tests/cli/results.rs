@@ -276,6 +276,9 @@ fn every_accelerator_of_the_catalogue_is_a_backend() {
     let b = Bench::new();
     for accelerator in mixgemm::accel::catalogue::ACCELERATORS {
         let (name, capabilities) = (accelerator.name(), accelerator.device().capabilities());
+        if capabilities.static_shapes {
+            continue; // Has tests of its own.
+        }
         let mode = match (capabilities.native, capabilities.exact) {
             (true, _) => "native",
             (_, true) => "exact",

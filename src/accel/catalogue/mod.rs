@@ -4,6 +4,8 @@
 pub mod dequant;
 pub mod fp16;
 pub mod mixpe;
+#[cfg(feature = "lab")]
+pub mod npu;
 pub mod tpu;
 
 use crate::backend::{AnyBackend, Capabilities};
@@ -57,6 +59,10 @@ pub static ACCELERATORS: &[Accelerator] = &[
     rounding!(dequant::w4a16()),
     rounding!(dequant::w4a16_rescaled()),
     rounding!(dequant::w4a16_quantised()),
+    #[cfg(feature = "lab")]
+    exact!(npu::int8()),
+    #[cfg(feature = "lab")]
+    exact!(npu::grouped()),
 ];
 
 impl Accelerator {

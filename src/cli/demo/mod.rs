@@ -135,7 +135,8 @@ fn plan(inputs: &Inputs, scheme: &Scheme, best: Isa, threads: NonZeroUsize) -> V
         if REPEATS.contains(&device.name()) {
             continue;
         }
-        let taken = |mode: &Mode| device.capabilities().takes(*mode) && scheme.bits <= device.capabilities().max_bits;
+        let capabilities = device.capabilities();
+        let taken = |mode: &Mode| capabilities.takes(*mode) && capabilities.check_scheme(scheme).is_ok();
         let modes = inputs.modes().into_iter().filter(taken);
         for mode in modes.take(if i == 0 { usize::MAX } else { 1 }) {
             let backend = device.name();
