@@ -9,8 +9,8 @@ use mixgemm::outlier::find::limit;
 use mixgemm::quant::rest::{Levels, Rest};
 use mixgemm::testing::{Backwards, Draw, weights};
 use mixgemm::{
-    Activation, Activations, AnyBackend, Backend, Capabilities, Epilogue, GroupSums, Host, Isa, Mat, MatMut, MixPe,
-    Mode, Output, Par, QuantMatrix, Report, Result, ScaleType, Scheme, Split, Workspace, ZeroPoint, f16, reference,
+    Activation, Activations, Backend, Capabilities, Epilogue, GroupSums, Host, Isa, Mat, MatMut, MixPe, Mode, Output,
+    Par, QuantMatrix, Report, Result, ScaleType, Scheme, Split, Workspace, ZeroPoint, f16, reference,
 };
 use proptest::prelude::*;
 use std::num::NonZeroUsize;
@@ -194,7 +194,7 @@ fn a_split_around_any_backend_gives_the_bits_of_the_unclamped_product() {
 
 #[test]
 fn backends_that_are_chosen_at_run_time_are_split_too() {
-    let chosen: [(&str, Box<dyn AnyBackend>); 4] = [
+    let chosen: [(&str, Box<dyn mixgemm::AnyBackend>); 4] = [
         ("host", Box::new(Host::new())),
         ("aside", Box::new(Aside(Host::new()))),
         ("mixpe", Box::new(MixPe::w4a8())),
