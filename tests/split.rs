@@ -448,8 +448,8 @@ fn without_outputs_or_without_terms_nothing_is_refused() {
     let x = x.view().into();
     let plan = Host::new().prepare(&w).unwrap().plan(mode(true)).unwrap();
     let levels = Levels {
-        values: &[],
-        stride: 3,
+        blocks: &[],
+        channels: 0,
         n: 3,
     };
     let rest = Rest {

@@ -1,71 +1,101 @@
-//! The product of a tile whose activations have a rest: what an outlier split took off them joins the groups' integers
-//! before these are rounded. Groups without a rest are folded by kernels as ever.
+//! What an outlier split took off the activations of a tile: it joins the groups' integers before these are rounded.
 #![forbid(unsafe_code)]
 
-use crate::host::tile::{Product, TileRun};
-use crate::host::width::Width;
-use crate::host::workspace::RawSums;
-use crate::kernel::TileOut;
-use crate::kernel::select::Tally;
+use crate::host::tile::Product;
+use crate::kernel::{Kernel, RestSums, TileArgs};
 use crate::quant::rest::{Rest, total};
 use crate::quant::scheme::ZeroPoint;
+use alloc::vec::Vec;
 
-impl Product<'_> {
-    /// As [`Product::fold`], with the job's rest.
-    #[inline(always)]
-    pub(super) fn fold_rest(&self, rest: &Rest<'_>, run: &mut TileRun<'_>) {
-        let (rows, groups) = (self.tile.rows, self.tile.groups.len());
-        let own = self.tile.first..self.tile.first + rows;
-        let touched = |&g: &usize| rest.touches_group(own.clone(), g);
-        for (panel, y) in self.panels.clone().zip(run.y.chunks_exact_mut(rows * run.nr)) {
-            let product = Self {
-                panels: panel..panel + 1,
-                ..*self
-            };
-            let mut g = 0;
-            while g < groups {
-                let end = (g..groups).find(touched).unwrap_or(groups);
-                product.fold_groups(y, run.raw, run.tally, g..end);
-                if end < groups {
-                    product.fold_group(rest, y, (run.raw, run.tally), end);
-                }
-                g = end + 1;
-            }
-        }
+/// What a rest adds to the groups of one tile and a run of panels.
+#[derive(Debug, Default)]
+pub(super) struct TileRest {
+    /// For each group the number of its block of sums, [`RestSums::NONE`], or [`BEYOND`].
+    blocks: Vec<u32>,
+    /// `[block, panel, row, nr]`.
+    sums: Vec<i32>,
+    /// Integers of a block.
+    step: usize,
+    /// Where zero points are floats, the negative activation sums with the rest, `[group, row]`.
+    negative_sum: Vec<f32>,
+}
+
+/// In place of the number of a block: 32 bits may not hold the group's sums.
+const BEYOND: u32 = RestSums::NONE - 1;
+
+impl TileRest {
+    /// Makes room for a tile of so many groups, `[panel, row, nr]` in a block.
+    pub(super) fn fit(&mut self, groups: usize, rows: usize, block: usize) {
+        self.blocks.clear();
+        self.blocks.reserve(groups);
+        self.sums.clear();
+        self.sums.reserve(groups * block);
+        self.negative_sum.clear();
+        self.negative_sum.reserve(groups * rows);
     }
 
-    /// Continues y over group `g`, which has a rest, in 32 bits where they hold the sums of all rows.
+    /// Whether 32 bits may not hold the sums of group `g`.
     #[inline(always)]
-    fn fold_group(&self, rest: &Rest<'_>, y: &mut [f32], (raw, tally): (&mut RawSums, &mut Tally), g: usize) {
+    pub(super) fn is_beyond(&self, g: usize) -> bool {
+        self.blocks[g] == BEYOND
+    }
+
+    /// Adds the rest to a kernel's call from group `first` on; `sub` is the number of its sub-tile among those of `rows`
+    /// rows.
+    #[inline(always)]
+    pub(super) fn join<'a>(
+        &'a self,
+        args: &mut TileArgs<'a>,
+        kernel: &Kernel,
+        (first, sub, rows): (usize, usize, usize),
+    ) {
+        args.rest = RestSums {
+            blocks: &self.blocks[first..],
+            sums: &self.sums[(sub * kernel.mr * kernel.nr()).min(self.sums.len())..],
+            step: self.step,
+        };
+        if !self.negative_sum.is_empty() {
+            args.negative_sum = &self.negative_sum[first * rows + sub * kernel.mr..];
+        }
+    }
+}
+
+impl Product<'_> {
+    /// What the rest adds to the groups of the tile.
+    #[inline(always)]
+    pub(super) fn sum_rest(&self, rest: &Rest<'_>, nr: usize, of: &mut TileRest) {
         let (weights, tile) = (self.job.weights, self.tile);
-        let span = weights.scheme().span();
-        let len = (weights.k() - g * weights.group()).min(weights.group());
-        let fits = (0..tile.rows).all(|r| rest.fits_32(tile.first + r, g, len, span));
-        if self.job.width(1) != Width::Narrow || !fits {
-            return self.fold_raw(y, (raw, tally), g);
+        let (span, groups) = (weights.scheme().span(), tile.groups.len());
+        let own = tile.first..tile.first + tile.rows;
+        of.blocks.clear();
+        let mut blocks = 0;
+        for g in 0..groups {
+            let len = (weights.k() - g * weights.group()).min(weights.group());
+            of.blocks.push(if !rest.touches_group(own.clone(), g) {
+                RestSums::NONE
+            } else if own.clone().all(|row| rest.fits_32(row, g, len, span)) {
+                blocks += 1;
+                blocks - 1
+            } else {
+                BEYOND
+            });
         }
-        let kernel = self.job.selection.kernel(tile.rows, 1);
-        let nr = kernel.nr();
-        raw.sums.resize(kernel.mr * nr, 0);
-        raw.negative_sum.clear();
+        of.step = self.panels.len() * tile.rows * nr;
+        of.sums.resize(blocks as usize * of.step, 0);
+        for (g, &block) in of.blocks.iter().enumerate() {
+            if block >= BEYOND {
+                continue;
+            }
+            let sums = &mut of.sums[block as usize * of.step..][..of.step];
+            for (p, sums) in self.panels.clone().zip(sums.chunks_exact_mut(tile.rows * nr)) {
+                rest.sums_32(own.clone(), g, (p * nr, nr), sums);
+            }
+        }
+        of.negative_sum.clear();
         if weights.scheme().zero == ZeroPoint::Float {
-            let sums = (0..tile.rows).map(|r| self.negative_sum(rest, g, r));
-            raw.negative_sum.extend(sums);
+            let all = (0..groups).flat_map(|g| (0..tile.rows).map(move |r| (g, r)));
+            of.negative_sum.extend(all.map(|(g, r)| self.negative_sum(rest, g, r)));
         }
-        let first = self.panels.start * nr;
-        let columns = nr.min(weights.n() - first);
-        for (sub, y) in y.chunks_exact_mut(kernel.mr * nr).enumerate() {
-            kernel.run(&mut self.args(kernel, sub, g..g + 1, TileOut::Sums(&mut raw.sums)));
-            for (i, sums) in raw.sums.chunks_exact_mut(nr).enumerate() {
-                rest.add_32(tile.first + sub * kernel.mr + i, g, first, &mut sums[..columns]);
-            }
-            let mut args = self.args(kernel, sub, g..g + 1, TileOut::Fold(y));
-            if !raw.negative_sum.is_empty() {
-                args.negative_sum = &raw.negative_sum[sub * kernel.mr..];
-            }
-            kernel.fold_wide(&mut args, (kernel.mr, 1), &raw.sums);
-        }
-        self.count(tally, kernel, 1);
     }
 
     /// `−rne_f32(B)` of row `r`, its rest included. The bias of a single slice is −B where zero points are floats.
@@ -79,7 +109,7 @@ impl Product<'_> {
     pub(super) fn rest_of(&self, g: usize, r: usize, n: usize) -> (i128, Option<f32>) {
         let Some(rest) = self.job.rest else { return (0, None) };
         let terms = rest.terms(self.tile.first + r, g).iter();
-        let terms = terms.map(|term| i128::from(term.r) * i128::from(rest.levels.of(term.channel, n, 1)[0]));
+        let terms = terms.map(|term| i128::from(term.r) * i128::from(rest.levels.level(term.channel, n)));
         (terms.sum(), Some(self.negative_sum(rest, g, r)))
     }
 }

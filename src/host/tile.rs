@@ -3,12 +3,13 @@
 #![forbid(unsafe_code)]
 
 use crate::base::float::fma;
+use crate::host::rest::TileRest;
 use crate::host::walk::Job;
 use crate::host::width::Width;
 use crate::host::workspace::RawSums;
 use crate::host::workspace::Scratch;
 use crate::kernel::select::Tally;
-use crate::kernel::{FoldKind, Kernel, TileArgs, TileOut};
+use crate::kernel::{FoldKind, Kernel, RestSums, TileArgs, TileOut};
 use crate::pack::activations::LhsTile;
 use crate::pack::layout::PANEL_VECTORS;
 use crate::quant::input::Mode;
@@ -21,6 +22,7 @@ pub(super) struct TileRun<'a> {
     pub(super) y: &'a mut [f32],
     rows: usize,
     pub(super) raw: &'a mut RawSums,
+    pub(super) rest: &'a mut TileRest,
     pub(super) tally: &'a mut Tally,
     pub(super) nr: usize,
 }
@@ -34,6 +36,7 @@ impl<'a> TileRun<'a> {
             y,
             rows,
             raw: &mut scratch.raw,
+            rest: &mut scratch.rest,
             tally: &mut scratch.tally,
             nr,
         }
@@ -68,6 +71,8 @@ impl Product<'_> {
     /// never waits for a call to return. Otherwise panels come one after the other.
     #[inline(always)]
     pub(super) fn fold(&self, run: &mut TileRun<'_>) {
+        let own = self.tile.first..self.tile.first + self.tile.rows;
+        let rest = self.job.rest.filter(|rest| rest.touches(own));
         let step = if self.in_one_call() { self.panels.len() } else { 1 };
         let len = step * self.tile.rows * run.nr;
         for (first, y) in self.panels.clone().step_by(step).zip(run.y.chunks_exact_mut(len)) {
@@ -75,7 +80,13 @@ impl Product<'_> {
                 panels: first..first + step,
                 ..*self
             };
-            product.fold_groups(y, run.raw, run.tally, 0..self.tile.groups.len());
+            match rest {
+                Some(rest) => {
+                    product.sum_rest(rest, run.nr, run.rest);
+                    product.fold_groups(y, run.raw, run.tally, Some(run.rest));
+                }
+                None => product.fold_groups(y, run.raw, run.tally, None),
+            }
         }
     }
 
@@ -87,30 +98,38 @@ impl Product<'_> {
         })
     }
 
-    /// Continues a tile of y for each panel over some groups.
+    /// Continues a tile of y for each panel over all groups.
     #[inline(always)]
-    pub(super) fn fold_groups(&self, y: &mut [f32], raw: &mut RawSums, tally: &mut Tally, range: Range<usize>) {
+    fn fold_groups(&self, y: &mut [f32], raw: &mut RawSums, tally: &mut Tally, rest: Option<&TileRest>) {
         let groups = &self.tile.groups;
-        let mut g = range.start;
-        while g < range.end {
+        let mut g = 0;
+        while g < groups.len() {
             let slices = groups[g].slices;
-            match self.job.width(slices) {
+            let width = match rest {
+                Some(rest) if rest.is_beyond(g) => Width::Raw,
+                _ => self.job.width(slices),
+            };
+            match width {
                 Width::Narrow => {}
-                width => {
-                    if width == Width::Wide {
-                        self.fold_wide(y, (raw, tally), g);
-                    } else {
-                        self.fold_raw(y, (raw, tally), g);
-                    }
-                    g += 1;
-                    continue;
-                }
+                Width::Wide => self.fold_wide(y, (raw, tally), g),
+                Width::Raw => self.fold_raw(y, (raw, tally), g),
             }
-            let end = self.run_end(g).min(range.end);
+            if width != Width::Narrow {
+                g += 1;
+                continue;
+            }
+            let mut end = self.run_end(g);
+            if let Some(rest) = rest {
+                end = (g..end).find(|&g| rest.is_beyond(g)).unwrap_or(end);
+            }
             let kernel = self.job.selection.kernel(self.tile.rows, slices);
             let len = self.panels.len() * kernel.mr * kernel.nr();
             for (sub, y) in y.chunks_exact_mut(len).enumerate() {
-                kernel.run(&mut self.args(kernel, sub, g..end, TileOut::Fold(y)));
+                let mut args = self.args(kernel, sub, g..end, TileOut::Fold(y));
+                if let Some(rest) = rest {
+                    rest.join(&mut args, kernel, (g, sub, self.tile.rows));
+                }
+                kernel.run(&mut args);
             }
             self.count(tally, kernel, slices);
             g = end;
@@ -135,13 +154,7 @@ impl Product<'_> {
 
     /// The arguments of one kernel call over a run of groups.
     #[inline(always)]
-    pub(super) fn args<'b>(
-        &'b self,
-        kernel: &Kernel,
-        sub: usize,
-        groups: Range<usize>,
-        out: TileOut<'b>,
-    ) -> TileArgs<'b> {
+    fn args<'b>(&'b self, kernel: &Kernel, sub: usize, groups: Range<usize>, out: TileOut<'b>) -> TileArgs<'b> {
         let (weights, tile) = (self.job.weights, self.tile);
         let layout = weights.layout();
         let bytes = weights.panels(self.panels.clone());
@@ -174,6 +187,7 @@ impl Product<'_> {
             bias: (&tile.bias[entry.bias + sub * lhs_rows..], tile.rows * entry.slices),
             factor: (&tile.factor[factor..], tile.rows),
             negative_sum: &tile.negative_sum[factor..],
+            rest: RestSums::default(),
             ahead: self.job.ahead,
             fold: self.fold_kind(),
             out,
@@ -181,7 +195,7 @@ impl Product<'_> {
     }
 
     /// Notes that the kernel was called for every panel and sub-tile.
-    pub(super) fn count(&self, tally: &mut Tally, kernel: &Kernel, slices: usize) {
+    fn count(&self, tally: &mut Tally, kernel: &Kernel, slices: usize) {
         let (selection, rows) = (self.job.selection, self.tile.rows);
         let sub_tiles = rows * slices / (kernel.mr * kernel.slices);
         selection.count(tally, rows, slices, self.panels.len() * sub_tiles);
@@ -239,10 +253,22 @@ impl Product<'_> {
         kernel.fold_wide(args, (rows, slices), &raw.sums);
     }
 
-    /// Continues y over group `g` from raw sums.
+    /// Continues y over group `g` from raw sums, panel by panel.
     #[cold]
     #[inline(never)]
-    pub(super) fn fold_raw(&self, y: &mut [f32], (raw, tally): (&mut RawSums, &mut Tally), g: usize) {
+    fn fold_raw(&self, y: &mut [f32], (raw, tally): (&mut RawSums, &mut Tally), g: usize) {
+        let len = y.len() / self.panels.len();
+        for (panel, y) in self.panels.clone().zip(y.chunks_exact_mut(len)) {
+            let product = Self {
+                panels: panel..panel + 1,
+                ..*self
+            };
+            product.fold_raw_panel(y, (&mut *raw, &mut *tally), g);
+        }
+    }
+
+    /// As [`Product::fold_raw`], of one panel.
+    fn fold_raw_panel(&self, y: &mut [f32], (raw, tally): (&mut RawSums, &mut Tally), g: usize) {
         self.form_raw((raw, tally), g);
         let (weights, fold) = (self.job.weights, self.fold_kind());
         let nr = weights.layout().panel.nr();

@@ -275,7 +275,11 @@ fn multiply<'a>(
             part.job.weights.layout().panel.nr(),
         );
         for scratch in scratch.iter_mut() {
-            scratch.fit(most.unwrap_or(0), RUN, nr);
+            let (rows, groups) = (most.unwrap_or(0), part.job.weights.layout().groups);
+            scratch.fit(rows, RUN, nr);
+            if part.job.rest.is_some() {
+                scratch.rest.fit(groups, rows, RUN * rows * nr);
+            }
         }
     }
     let claims = Claims::new(scratch);
@@ -339,10 +343,7 @@ impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
                     panels: panels.clone(),
                 };
                 prefetch(simd, out, tile, columns_of(panels.clone()));
-                match job.rest {
-                    Some(rest) if rest.touches(tile.first..tile.first + tile.rows) => product.fold_rest(rest, &mut run),
-                    _ => product.fold(&mut run),
-                }
+                product.fold(&mut run);
                 // Before the kernel's work, so that the lines are at least in the second-level cache after it; and again
                 // after it, since the rows of the output lie far apart, often in one set of the first-level cache.
                 prefetch(simd, out, tile, columns_of(panels.clone()));

@@ -3,6 +3,7 @@
 
 use crate::base::error::Error;
 use crate::base::idle::Idle;
+use crate::host::rest::TileRest;
 use crate::kernel::select::Tally;
 use crate::pack::activations::{LhsTile, MAX_SLICES};
 use aligned_vec::{AVec, ConstAlign};
@@ -50,6 +51,8 @@ pub(super) struct Scratch {
     pub(super) y: AVec<f32, ConstAlign<LINE>>,
     /// Raw sums of one group.
     pub(super) raw: RawSums,
+    /// What a tile's rest adds to its groups.
+    pub(super) rest: TileRest,
     /// Calls of kernels.
     pub(super) tally: Tally,
     /// Why the thread refused to work.
@@ -63,8 +66,6 @@ pub(super) struct RawSums {
     pub(super) sums: AVec<i32, ConstAlign<LINE>>,
     /// Integer zero points of the panel's columns.
     pub(super) zeros: Vec<i64>,
-    /// Negative activation sums of the tile's rows, a rest included.
-    pub(super) negative_sum: Vec<f32>,
 }
 
 impl Default for Scratch {
@@ -74,8 +75,8 @@ impl Default for Scratch {
             raw: RawSums {
                 sums: AVec::new(LINE),
                 zeros: Vec::new(),
-                negative_sum: Vec::new(),
             },
+            rest: TileRest::default(),
             tally: Tally::default(),
             refused: None,
         }
@@ -94,8 +95,6 @@ impl Scratch {
         self.raw.sums.reserve(rows * MAX_SLICES * nr);
         self.raw.zeros.clear();
         self.raw.zeros.reserve(nr);
-        self.raw.negative_sum.clear();
-        self.raw.negative_sum.reserve(rows);
         self.refused = None;
     }
 }

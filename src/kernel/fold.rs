@@ -311,10 +311,18 @@ pub(super) fn finish<S: Simd, const B: usize, const SL: usize, const MR: usize, 
     group: Group<'_>,
     origin: i32,
     mut acc: Tile<S, R>,
-    lowest: Option<Tile<S, MR>>,
+    (lowest, rest): (Option<Tile<S, MR>>, &[i32]),
     tile: &mut [f32],
 ) {
     correct::<S, B, SL, R>(simd, how, group, origin, &mut acc);
+    if SL == 1 && !rest.is_empty() {
+        let rest = &S::int_blocks(rest)[..2 * R];
+        for r in 0..R {
+            for v in 0..2 {
+                acc[r][v] = simd.add(acc[r][v], simd.load_i32(&rest[2 * r + v]));
+            }
+        }
+    }
     let factor: &[f32; MR] = group.factor.first_chunk().expect("a factor for every row");
     let y = S::floats(tile);
     let scale = load_scales(simd, how.scale, group.record);

@@ -44,6 +44,31 @@ pub enum TileOut<'a> {
     Sums(&'a mut [i32]),
 }
 
+/// Integers that join the sums of some groups of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RestSums<'a> {
+    /// For each group of the run the number of its block, or [`RestSums::NONE`]; empty where no group has one.
+    pub blocks: &'a [u32],
+    /// The blocks, each of `[panel, mr, nr]`.
+    pub sums: &'a [i32],
+    /// From one block to the next.
+    pub step: usize,
+}
+
+impl<'a> RestSums<'a> {
+    /// The number of no block.
+    pub const NONE: u32 = u32::MAX;
+
+    /// The integers of a group from a place of its block on; none where it has no block.
+    #[inline(always)]
+    fn of(&self, group: usize, first: usize) -> &'a [i32] {
+        match self.blocks.get(group) {
+            None | Some(&Self::NONE) => &[],
+            Some(&block) => &self.sums[block as usize * self.step + first..],
+        }
+    }
+}
+
 /// The products of one tile with a run of neighbouring panels, over `groups` groups of equal length and, but for slices
 /// that lie apart, of equal slice count.
 #[derive(Debug)]
@@ -82,6 +107,8 @@ pub struct TileArgs<'a> {
     pub factor: (&'a [f32], usize),
     /// Negative activation sums of the first group's rows; the step is that of the factors.
     pub negative_sum: &'a [f32],
+    /// What joins the groups' sums before they are rounded: only where the kernel has one slice and folds.
+    pub rest: RestSums<'a>,
     /// Bytes by which codes that come from memory are prefetched ahead.
     pub ahead: usize,
     /// How the fold scales.

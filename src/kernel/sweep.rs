@@ -69,8 +69,10 @@ where
                 let acc = <Q as Rule<S, B, U, P, R>>::group(simd, codes, lhs, reading, acc);
                 match &mut args.out {
                     TileOut::Fold(y) => {
-                        let tile = &mut y[2 * S::LANES * MR * p..][..2 * S::LANES * MR];
-                        fold::finish::<S, B, SL, MR, R>(simd, how, group, origin, acc, lowest, tile);
+                        let tile = 2 * S::LANES * MR;
+                        let rest = if SL == 1 { args.rest.of(i, tile * p) } else { &[] };
+                        let y = &mut y[tile * p..][..tile];
+                        fold::finish::<S, B, SL, MR, R>(simd, how, group, origin, acc, (lowest, rest), y);
                     }
                     TileOut::Raw(sums) | TileOut::Sums(sums) => {
                         let sums = &mut sums[2 * S::LANES * R * i..];

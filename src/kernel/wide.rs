@@ -1,5 +1,4 @@
-//! The fold from stored sums: of long groups, whose slices do not fit 32 bits together, in f64; and of one slice, whose
-//! sums others may have added to.
+//! The fold from stored sums of long groups, whose slices do not fit 32 bits together, in f64.
 //!
 //! The sums `D_j`, corrected by their zero points, fit an i32 (`span·128·group < 2^31`). `Σ_j 256^j·D_j` is exact in f64
 //! for up to three slices (`2^23·span·group < 2^47`), and for four while `span·group < 2^22`.
@@ -16,7 +15,7 @@ use crate::simd::isa::{Body, Simd, Work};
 pub struct WideArgs<'a> {
     /// `D − z·B`, `[row, slice, nr]`.
     pub sums: &'a [i32],
-    /// Activation slices, 1 to 4.
+    /// Activation slices, 2 to 4.
     pub slices: usize,
     /// The tile of y, `[row, nr]`, continued.
     pub y: &'a mut [f32],
@@ -47,7 +46,6 @@ impl<S: Simd> Body<S> for Wide {
     #[inline(always)]
     fn body(simd: S, args: &mut WideArgs<'_>) {
         match args.slices {
-            1 => rows::<S, 1>(simd, args),
             2 => rows::<S, 2>(simd, args),
             3 => rows::<S, 3>(simd, args),
             4 => rows::<S, 4>(simd, args),
@@ -79,11 +77,7 @@ fn rows<S: Simd, const SL: usize>(simd: S, args: &mut WideArgs<'_>) {
             for j in 0..SL {
                 slices[j] = simd.load_i32(&sums[2 * (m * SL + j) + v]);
             }
-            let sum = if SL == 1 {
-                simd.to_f32(slices[0])
-            } else {
-                simd.slices_to_f32(slices)
-            };
+            let sum = simd.slices_to_f32(slices);
             let y = &mut y[2 * m + v];
             // Plain folds have a factor of 1.
             let (sum, scale) = match args.fold {

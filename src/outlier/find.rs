@@ -10,7 +10,7 @@ use crate::base::view::MatMut;
 use crate::outlier::columns::Columns;
 use crate::quant::activation::{INFINITE, a8static_value, abs_max_bits, check_a8static};
 use crate::quant::input::{Activations, Row};
-use crate::quant::rest::{Levels, Rest, Term};
+use crate::quant::rest::{BLOCK, Levels, Rest, Term};
 use crate::quant::sums::WeightShape;
 use crate::simd;
 use crate::simd::cpu::Isa;
@@ -30,6 +30,9 @@ const ROWS: usize = 8;
 
 /// Activations that are searched at a time within a row with outliers.
 const CHUNK: usize = 64;
+
+/// And within a chunk with outliers.
+const PART: usize = 16;
 
 /// The largest magnitude x with `rne(x/t) ≤ 127`, for a finite positive t. Larger ones are outliers: f32 division and
 /// rounding are monotone.
@@ -124,13 +127,18 @@ fn search_row(x: &[f32], row: u32, t: f32, limit: u32, found: &mut Vec<Found>) -
         if abs_max_bits(chunk) <= limit {
             continue;
         }
-        for (j, &x) in chunk.iter().enumerate() {
-            if x.to_bits() & 0x7FFF_FFFF > limit {
-                let (v, k) = (a8static_value(x, t), i * CHUNK + j);
-                check_a8static(v, true, k)?;
-                let r = v - v.clamp(-127.0, 127.0);
-                let (k, r) = (k as u32, r as i32);
-                found.push(Found { row, k, r });
+        for (j, part) in chunk.chunks(PART).enumerate() {
+            if abs_max_bits(part) <= limit {
+                continue;
+            }
+            for (l, &x) in part.iter().enumerate() {
+                if x.to_bits() & 0x7FFF_FFFF > limit {
+                    let (v, k) = (a8static_value(x, t), i * CHUNK + j * PART + l);
+                    check_a8static(v, true, k)?;
+                    let r = v - v.clamp(-127.0, 127.0);
+                    let (k, r) = (k as u32, r as i32);
+                    found.push(Found { row, k, r });
+                }
             }
         }
     }
@@ -150,8 +158,9 @@ pub struct Outliers {
     starts: Vec<u32>,
     sizes: Vec<u64>,
     terms: Vec<Term>,
+    /// The channels' weights as they were read, `[channel, N]`, and in the order of [`Levels`].
     levels: Vec<i16>,
-    stride: usize,
+    strips: Vec<[i16; BLOCK]>,
     n: usize,
 }
 
@@ -266,29 +275,44 @@ impl Outliers {
     /// # Errors
     /// As [`Columns::read`].
     pub(super) fn gather(&mut self, columns: &dyn Columns, n: usize, team: Team<'_>) -> Result<()> {
-        // An odd number of cache lines: the same columns of neighbouring channels fall into different sets of a cache.
-        let stride = (n.div_ceil(32) | 1) * 32;
-        (self.n, self.stride) = (n, stride);
-        let channels = &self.channels;
-        self.levels.resize(channels.len() * stride, 0);
-        let levels = MatMut::row_major(&mut self.levels, channels.len(), stride)?;
-        let grid = TileGrid::new(levels, 1, stride);
+        let (channels, strips) = (&self.channels, n.div_ceil(BLOCK));
+        self.n = n;
+        self.levels.resize(channels.len() * n, 0);
+        self.strips.resize(channels.len() * strips, [0; BLOCK]);
+        let alone = channels.len() * n <= GATHER_ALONE;
+        let levels = MatMut::row_major(&mut self.levels, channels.len(), n)?;
+        let grid = TileGrid::new(levels, 1, n);
         let failed = AtomicBool::new(false);
-        let worker = |_| {
+        let read = |_| {
             while let Some(mut row) = grid.next() {
                 let channel = row.rows().start;
                 let read = columns.read(channels[channel] as usize, row.row_mut(channel, 0..n));
                 failed.fetch_or(read.is_err(), Ordering::Relaxed);
             }
         };
-        let alone = channels.len() * n <= GATHER_ALONE;
-        team.run(if alone { 1 } else { channels.len() }, &worker);
-        if !failed.into_inner() {
-            return Ok(());
+        team.run(if alone { 1 } else { channels.len() }, &read);
+        if failed.into_inner() {
+            // Once more in order, for the first channel's error.
+            let mut rows = channels.iter().zip(self.levels.chunks_mut(n));
+            rows.try_for_each(|(&k, levels)| columns.read(k as usize, levels))?;
         }
-        // Once more in order, for the first channel's error.
-        let mut rows = channels.iter().zip(self.levels.chunks_mut(stride));
-        rows.try_for_each(|(&k, levels)| columns.read(k as usize, &mut levels[..n]))
+        let grid = TileGrid::new(
+            MatMut::row_major(&mut self.strips, strips, channels.len())?,
+            1,
+            channels.len(),
+        );
+        let levels = &self.levels;
+        let arrange = |_| {
+            while let Some(mut strip) = grid.next() {
+                let i = strip.rows().start;
+                let columns = i * BLOCK..((i + 1) * BLOCK).min(n);
+                for (block, levels) in strip.row_mut(i, 0..channels.len()).iter_mut().zip(levels.chunks(n)) {
+                    block[..columns.len()].copy_from_slice(&levels[columns.clone()]);
+                }
+            }
+        };
+        team.run(if alone { 1 } else { strips }, &arrange);
+        Ok(())
     }
 
     /// What is left to add to a product with clamped activations.
@@ -300,8 +324,8 @@ impl Outliers {
             sizes: &self.sizes,
             terms: &self.terms,
             levels: Levels {
-                values: &self.levels,
-                stride: self.stride,
+                blocks: &self.strips,
+                channels: self.channels.len(),
                 n: self.n,
             },
         }

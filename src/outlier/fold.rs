@@ -51,7 +51,7 @@ impl Scales {
     pub(super) fn fold(&self, rest: &Rest<'_>, w: &WeightShape, of: RowSums<'_>, y: &mut [f32]) {
         let RowSums { row, clamped, sums } = of;
         for (g, sums) in sums.chunks_exact_mut(self.n.max(1)).enumerate() {
-            rest.add_64(row, g, 0, sums);
+            rest.add_64(row, g, sums);
             let (scales, fractions) = self.of_group(g);
             let inputs = g * w.group..((g + 1) * w.group).min(w.k);
             let b = clamped.integers[inputs].iter().sum::<i64>() + total(rest.terms(row, g)).0;

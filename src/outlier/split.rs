@@ -300,7 +300,7 @@ impl<B: Backend> Backend for Split<B> {
             let (groups, rest) = (w.shape.groups, buffers.outliers.rest());
             if !buffers.outliers.is_empty() {
                 for (i, sums) in sums.chunks_exact_mut(w.shape.n.max(1)).enumerate() {
-                    rest.add_64(i / groups, i % groups, 0, sums);
+                    rest.add_64(i / groups, i % groups, sums);
                 }
             }
             Ok(report)

@@ -10,29 +10,39 @@ use core::ops::Range;
 /// One activation of the rest: what is left of it, and its column of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Term {
-    /// The row of [`Levels`] that holds the channel's weights.
+    /// The channel, counted among those of [`Levels`].
     pub channel: u32,
     /// The activation's integer, `|r| < 2^23`.
     pub r: i32,
 }
 
-/// Integer weights `q − z0` (`2q − 1` for one symmetric bit) of some input channels, one row of N for each.
+/// Output channels whose weights lie side by side.
+pub const BLOCK: usize = 32;
+
+/// Integer weights `q − z0` (`2q − 1` for one symmetric bit) of some input channels.
 #[derive(Debug, Clone, Copy)]
 pub struct Levels<'a> {
-    /// The integers.
-    pub values: &'a [i16],
-    /// From one channel to the next.
-    pub stride: usize,
-    /// Output channels.
+    /// The integers of 32 output channels at a time, `[N / 32, channel, 32]`; any after the last output channel.
+    pub blocks: &'a [[i16; BLOCK]],
+    /// Input channels.
+    pub channels: usize,
+    /// Output channels N.
     pub n: usize,
 }
 
 impl<'a> Levels<'a> {
-    /// Those of a channel for `len` output channels from `first` on. Panics outside, as slices do.
-    #[inline(always)]
+    /// The weight of an input channel for output channel `n`. Panics outside, as slices do.
     #[must_use]
-    pub fn of(&self, channel: u32, first: usize, len: usize) -> &'a [i16] {
-        &self.values[channel as usize * self.stride + first..][..len]
+    pub fn level(&self, channel: u32, n: usize) -> i16 {
+        self.strip(n / BLOCK)[channel as usize][n % BLOCK]
+    }
+
+    /// The blocks of all input channels for 32 output channels; empty after the last.
+    #[inline(always)]
+    fn strip(&self, i: usize) -> &'a [[i16; BLOCK]] {
+        self.blocks
+            .get(i * self.channels..(i + 1) * self.channels)
+            .unwrap_or_default()
     }
 }
 
@@ -64,7 +74,7 @@ impl<'a> Rest<'a> {
         if mode.scales_per_group() || mode == Mode::Exact {
             return Err(Error::unsupported("mode", "a8row, a8given or a8static", mode.name()));
         }
-        let Levels { values, stride, n } = self.levels;
+        let Levels { blocks, channels, n } = self.levels;
         if self.m != m || self.starts.len() != w.groups * m + 1 || n != w.n {
             let expected = format!("{m} rows, {} groups, {} columns", w.groups, w.n);
             let found = format!("{} rows, {} starts, {n} columns", self.m, self.starts.len());
@@ -84,16 +94,14 @@ impl<'a> Rest<'a> {
             let found = format!("{} others", self.sizes.len());
             return Err(Error::shape("rest", "the sizes of the terms", found));
         }
-        let channels = values.len().checked_div(stride).unwrap_or(0);
-        match self
-            .terms
-            .iter()
-            .find(|term| term.channel as usize >= channels || n > stride)
-        {
+        if n.div_ceil(BLOCK).checked_mul(channels) != Some(blocks.len()) {
+            let expected = format!("blocks for {channels} channels and {n} columns");
+            return Err(Error::shape("rest", expected, format!("{} blocks", blocks.len())));
+        }
+        match self.terms.iter().find(|term| term.channel as usize >= channels) {
             Some(term) => {
-                let expected = format!("channels below {channels} of at least {n} weights");
-                let found = format!("channel {} in rows of {stride}", term.channel);
-                Err(Error::shape("rest", expected, found))
+                let expected = format!("channels below {channels}");
+                Err(Error::shape("rest", expected, format!("channel {}", term.channel)))
             }
             None => Ok(()),
         }
@@ -130,44 +138,62 @@ impl<'a> Rest<'a> {
         size.saturating_mul(u64::from(span)) < 1 << 31
     }
 
-    /// Adds a row's group to sums of the output channels from `first` on.
+    /// The integers of some rows' group for the `nr` output channels from `first` on, `[row, nr]`. The channels may go
+    /// beyond the last.
     #[inline(always)]
-    pub fn add_32(&self, row: usize, group: usize, first: usize, sums: &mut [i32]) {
-        let terms = self.terms(row, group);
-        let (blocks, left) = sums.as_chunks_mut::<BLOCK>();
-        for (b, block) in blocks.iter_mut().enumerate() {
-            let mut acc = *block;
-            for term in terms {
-                let levels = self.levels.of(term.channel, first + b * BLOCK, BLOCK);
-                for i in 0..BLOCK {
-                    acc[i] = acc[i].wrapping_add(term.r.wrapping_mul(i32::from(levels[i])));
+    pub fn sums_32(&self, rows: Range<usize>, group: usize, (first, nr): (usize, usize), sums: &mut [i32]) {
+        let mut done = 0;
+        while done < nr {
+            let (strip, within) = (self.levels.strip((first + done) / BLOCK), (first + done) % BLOCK);
+            let len = (nr - done).min(BLOCK - within);
+            for (row, sums) in rows.clone().zip(sums.chunks_exact_mut(nr)) {
+                let (terms, sums) = (self.terms(row, group), &mut sums[done..done + len]);
+                if strip.is_empty() {
+                    sums.fill(0);
+                } else if let Ok(sums) = <&mut [i32; BLOCK]>::try_from(&mut *sums) {
+                    *sums = products(terms, strip, within);
+                } else if let Ok(sums) = <&mut [i32; BLOCK / 2]>::try_from(&mut *sums) {
+                    *sums = products(terms, strip, within);
+                } else if let Ok(sums) = <&mut [i32; BLOCK / 4]>::try_from(&mut *sums) {
+                    *sums = products(terms, strip, within);
+                } else {
+                    for (i, sum) in sums.iter_mut().enumerate() {
+                        [*sum] = products(terms, strip, within + i);
+                    }
                 }
             }
-            *block = acc;
-        }
-        let first = first + blocks.len() * BLOCK;
-        for term in terms {
-            let levels = self.levels.of(term.channel, first, left.len());
-            for (sum, &level) in left.iter_mut().zip(levels) {
-                *sum = sum.wrapping_add(term.r.wrapping_mul(i32::from(level)));
-            }
+            done += len;
         }
     }
 
-    /// As [`Rest::add_32`], into 64 bits.
+    /// Adds the integers of a row's group for all output channels to their sums.
     #[inline(always)]
-    pub fn add_64(&self, row: usize, group: usize, first: usize, sums: &mut [i64]) {
-        for term in self.terms(row, group) {
-            let levels = self.levels.of(term.channel, first, sums.len());
-            for (sum, &level) in sums.iter_mut().zip(levels) {
-                *sum += i64::from(term.r) * i64::from(level);
+    pub fn add_64(&self, row: usize, group: usize, sums: &mut [i64]) {
+        for (i, sums) in sums.chunks_mut(BLOCK).enumerate() {
+            let strip = self.levels.strip(i);
+            for term in self.terms(row, group) {
+                for (sum, &level) in sums.iter_mut().zip(&strip[term.channel as usize]) {
+                    *sum += i64::from(term.r) * i64::from(level);
+                }
             }
         }
     }
 }
 
-/// Sums that stay in registers over all terms of a row.
-const BLOCK: usize = 32;
+/// `Σ r·level` of so many output channels of a strip.
+#[inline(always)]
+fn products<const L: usize>(terms: &[Term], strip: &[[i16; BLOCK]], first: usize) -> [i32; L] {
+    let mut sums = [0i32; L];
+    for term in terms {
+        let levels: &[i16; L] = strip[term.channel as usize][first..]
+            .first_chunk()
+            .expect("within a block");
+        for i in 0..L {
+            sums[i] = sums[i].wrapping_add(term.r.wrapping_mul(i32::from(levels[i])));
+        }
+    }
+    sums
+}
 
 /// `Σ r` and `Σ |r|`.
 #[inline(always)]

@@ -3,7 +3,7 @@
 
 use crate::base::float::pow2;
 use crate::base::mat::Mat;
-use crate::kernel::{FoldKind, Kernel, TileArgs, TileOut};
+use crate::kernel::{FoldKind, Kernel, RestSums, TileArgs, TileOut};
 use crate::pack::activations::{LhsTile, MAX_SLICES, PackArgs, PackTile, TileSpec};
 use crate::pack::layout::PANEL_VECTORS;
 use crate::pack::weights::PackedWeights;
@@ -100,6 +100,7 @@ impl KernelCase {
             apart: &tile.apart[groups.start..],
             factor: (&tile.factor[groups.start * kernel.mr..], kernel.mr),
             negative_sum: &tile.negative_sum[groups.start * kernel.mr..],
+            rest: RestSums::default(),
             ahead: 256,
             fold: match self.mode {
                 Mode::A8 | Mode::A16 => FoldKind::GroupScale,
@@ -120,6 +121,48 @@ impl KernelCase {
             (kernel.mr, kernel.slices),
             &sums,
         );
+    }
+
+    /// Continues `y`, `[mr, N]`, where these integers, `[mr, G, N]`, join the groups' sums. Groups whose integers are all 0
+    /// have no block.
+    pub fn accumulate_rest(&self, rest: &[i32], y: &mut Mat<f32>) {
+        let (mr, nr, n) = (self.kernel.mr, self.kernel.nr(), y.cols());
+        let groups = self.packed.layout().groups;
+        for p in 0..self.packed.layout().panels() {
+            let columns = p * nr..n.min((p + 1) * nr);
+            let (mut tile, mut blocks, mut sums) = (vec![0.0; mr * nr], Vec::new(), Vec::new());
+            for (r, tile) in tile.chunks_exact_mut(nr).enumerate() {
+                tile[..columns.len()].copy_from_slice(&y.view().row(r)[columns.clone()]);
+            }
+            for g in 0..groups {
+                let at = |r: usize, c: usize| {
+                    if p * nr + c < n {
+                        rest[(r * groups + g) * n + p * nr + c]
+                    } else {
+                        0
+                    }
+                };
+                let block: Vec<i32> = (0..mr * nr).map(|i| at(i / nr, i % nr)).collect();
+                if block.iter().all(|&sum| sum == 0) {
+                    blocks.push(RestSums::NONE);
+                } else {
+                    blocks.push((sums.len() / block.len()) as u32);
+                    sums.extend(block);
+                }
+            }
+            for run in self.runs() {
+                let mut args = self.args(p, run.clone(), TileOut::Fold(&mut tile));
+                args.rest = RestSums {
+                    blocks: &blocks[run.start..],
+                    sums: &sums,
+                    step: mr * nr,
+                };
+                self.kernel.run(&mut args);
+            }
+            for (r, tile) in tile.chunks_exact(nr).enumerate() {
+                y.view_mut().row_mut(r)[columns.clone()].copy_from_slice(&tile[..columns.len()]);
+            }
+        }
     }
 
     /// The full groups in one run, then a last one that may be short.
