@@ -356,4 +356,15 @@ impl LayerCalibration {
             channels: counts.hottest().into_iter().map(of).collect(),
         })
     }
+    /// Outliers among the samples.
+    #[must_use]
+    pub fn outliers(&self) -> u64 {
+        self.channels.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Outliers as a share of all samples; 0 without any.
+    #[must_use]
+    pub fn outlier_share(&self) -> f64 {
+        self.outliers() as f64 / (self.rows as f64 * self.k as f64).max(1.0)
+    }
 }

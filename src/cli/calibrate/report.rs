@@ -4,7 +4,7 @@
 use crate::cli::samples::rule_name;
 use crate::cli::table;
 use anyhow::Result;
-use mixgemm::outlier::calibration::{Calibration, LayerCalibration};
+use mixgemm::outlier::calibration::Calibration;
 use std::io::Write;
 use std::path::Path;
 
@@ -21,16 +21,6 @@ const HEADS: [&str; 11] = [
     "in\nchannels",
     "shadow",
 ];
-
-/// Outliers of a layer.
-pub(crate) fn outliers(layer: &LayerCalibration) -> u64 {
-    layer.channels.iter().map(|(_, count)| count).sum()
-}
-
-/// Outliers as a share of all activations.
-pub(crate) fn share(layer: &LayerCalibration) -> f64 {
-    outliers(layer) as f64 / (layer.rows as f64 * layer.k as f64).max(1.0)
-}
 
 /// Prints a row for every layer.
 pub(super) fn print<'a>(
@@ -50,7 +40,7 @@ pub(super) fn print<'a>(
             format!("{:.4}", layer.max),
             format!("{:.4}", layer.p999),
             format!("{:.1}", layer.importance),
-            format!("{} ({:.3} %)", outliers(layer), 100.0 * share(layer)),
+            format!("{} ({:.3} %)", layer.outliers(), 100.0 * layer.outlier_share()),
             layer.channels.len().to_string(),
             if layer.shadow { "yes" } else { "no" }.into(),
         ]);
@@ -76,7 +66,7 @@ pub(super) fn json<'a>(
         serde_json::json!({
             "layer": name, "scale_by": rule_name(layer.rule), "rows": layer.rows, "k": layer.k,
             "scale": layer.scale, "max": layer.max, "p999": layer.p999, "importance": layer.importance,
-            "outliers": outliers(layer), "outlier_share": share(layer), "outlier_channels": layer.channels.len(),
+            "outliers": layer.outliers(), "outlier_share": layer.outlier_share(), "outlier_channels": layer.channels.len(),
             "shadow": layer.shadow,
         })
     });

@@ -37,6 +37,8 @@ pub(super) struct Timed {
 #[derive(Debug, Serialize)]
 pub(super) struct Outliers {
     split: String,
+    /// Whether the calibration took the shadow from this layer, which is clamped then.
+    pruned: bool,
     k: usize,
     /// Input channels with outliers.
     channels: u64,
@@ -94,6 +96,7 @@ impl Product<'_> {
         let activations = work.outliers / products;
         Outliers {
             split: spelled(self.split),
+            pruned: self.split == SplitName::Shadow && matches!(self.mode, Mode::A8Static { saturate: true, .. }),
             k,
             channels: work.channels / products,
             activations,
@@ -107,6 +110,9 @@ impl Product<'_> {
 impl fmt::Display for Outliers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (share, k) = (table::percent(self.share_of_work), self.k);
+        if self.pruned {
+            return write!(f, "clamped: the calibration took the shadow from this layer");
+        }
         let of_channels = table::percent(self.channels as f64 / k.max(1) as f64);
         write!(
             f,

@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const ARGUMENT: &str = "FILE";
+/// In the name of a tensor of sample activations.
+const SAMPLES: &str = ".safetensors:";
 
 /// Show outliers by layer and by channel
 #[derive(Debug, clap::Args)]
@@ -60,14 +62,9 @@ struct Layer {
 }
 
 impl Layer {
-    /// Outliers.
-    fn outliers(&self) -> u64 {
-        self.found.channels.iter().map(|(_, count)| count).sum()
-    }
-
     /// How many of its channels, the most frequent first, have at least this share of its outliers.
     fn channels_with(&self, share: f64) -> usize {
-        let wanted = share * self.outliers() as f64;
+        let wanted = share * self.found.outliers() as f64;
         let mut sum = 0;
         let enough = self.found.channels.iter().position(|(_, count)| {
             sum += count;
@@ -90,7 +87,7 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut impl Write) -> Result<ExitC
     }
     let layers = args.layers()?;
     // Nothing is drawn of no outliers: the report says so.
-    let drawn = layers.iter().any(|layer| layer.outliers() > 0);
+    let drawn = layers.iter().any(|layer| layer.found.outliers() > 0);
     if drawn {
         let strips = Strips(&layers);
         let failed =
@@ -124,14 +121,15 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut impl Write) -> Result<ExitC
 
 /// Whether a file is a calibration, by its name.
 fn is_calibration(file: &str) -> bool {
-    Path::new(file)
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+    !file.contains(SAMPLES)
+        && Path::new(file)
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }
 
 /// The tensors of sample activations that a file argument names, each with its K.
 fn tensors(file: &str) -> Result<Vec<(TensorPath, usize)>> {
-    let named = file.contains(".safetensors:").then(|| tensor_path(file).ok()).flatten();
+    let named = file.contains(SAMPLES).then(|| tensor_path(file).ok()).flatten();
     let Some(path) = named else {
         let tensors = Stored::floats(ARGUMENT, Path::new(file))?;
         if tensors.is_empty() {

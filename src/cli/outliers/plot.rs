@@ -62,10 +62,7 @@ impl Strips<'_> {
     where
         B::ErrorType: 'static,
     {
-        let per_mille = |layer: &Layer| {
-            let activations = layer.found.rows as f64 * layer.found.k as f64;
-            1000.0 * layer.outliers() as f64 / activations.max(1.0)
-        };
+        let per_mille = |layer: &Layer| 1000.0 * layer.found.outlier_share();
         let most = self.0.iter().map(per_mille).fold(0.0, f64::max);
         let mut chart = ChartBuilder::on(area)
             .margin_top(MARGIN)
@@ -134,7 +131,7 @@ impl Drawing for Strips<'_> {
         B::ErrorType: 'static,
     {
         let layers = self.0.len();
-        let outliers: u64 = self.0.iter().map(Layer::outliers).sum();
+        let outliers: u64 = self.0.iter().map(|layer| layer.found.outliers()).sum();
         let plural = if layers == 1 { "" } else { "s" };
         let subtitle = format!("{outliers} activations beyond 127 scales in {layers} layer{plural}");
         head(root, 24, "Outliers by layer and by channel", subtitle)?;

@@ -43,7 +43,6 @@ impl Report<'_> {
             let hot: Vec<_> = hot
                 .map(|&(k, count)| format!("{k} ({:.0} %)", 100.0 * count as f64 / rows))
                 .collect();
-            let share = layer.outliers() as f64 / (rows * found.k as f64).max(1.0);
             table.add_row([
                 layer.name.clone(),
                 rule_name(found.rule),
@@ -51,13 +50,13 @@ impl Report<'_> {
                 found.rows.to_string(),
                 found.k.to_string(),
                 format!("{:.1}", found.importance),
-                format!("{} ({:.3} %)", layer.outliers(), 100.0 * share),
+                format!("{} ({:.3} %)", found.outliers(), 100.0 * found.outlier_share()),
                 found.channels.len().to_string(),
                 layer.channels_with(MOST).to_string(),
             ]);
         }
         writeln!(out, "mixgemm outliers\n\n{}\n", table.trim_fmt())?;
-        let with = self.layers.iter().filter(|layer| layer.outliers() > 0).count();
+        let with = self.layers.iter().filter(|layer| layer.found.outliers() > 0).count();
         match (with, self.layers.len()) {
             (0, 1) => writeln!(out, "The layer has no outliers: nothing lies beyond 127 scales.")?,
             (0, all) => writeln!(
@@ -85,7 +84,7 @@ impl Report<'_> {
             serde_json::json!({
                 "file": layer.file, "layer": layer.name, "scale_by": rule_name(found.rule), "scale": found.scale,
                 "rows": found.rows, "k": found.k, "max": found.max, "p999": found.p999,
-                "importance": found.importance, "shadow": found.shadow, "outliers": layer.outliers(),
+                "importance": found.importance, "shadow": found.shadow, "outliers": found.outliers(),
                 "outlier_channels": found.channels.len(), "channels_with_80_percent": layer.channels_with(MOST),
                 "channels": found.channels,
             })
