@@ -1,7 +1,7 @@
 //! A backend that is chosen at run time, as a typed one: what decorators wrap.
 #![forbid(unsafe_code)]
 
-use crate::backend::{AnyBackend, Backend, Capabilities, GroupSums, Prepared, Report};
+use crate::backend::{AnyBackend, Backend, Capabilities, DeviceTime, GroupSums, Prepared, Report};
 use crate::base::error::Result;
 use crate::base::view::MatMut;
 use crate::epilogue::{Epilogue, Output};
@@ -57,6 +57,14 @@ impl Backend for Erased {
 
     fn prepare(&self, weights: &QuantMatrix) -> Result<Prepared> {
         self.0.prepare(weights)
+    }
+
+    fn compile(&self, weights: &Prepared, m: usize) -> Result<()> {
+        self.0.compile(weights, m)
+    }
+
+    fn device_time(&self) -> Option<DeviceTime> {
+        self.0.device_time()
     }
 
     fn run(

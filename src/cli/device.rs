@@ -98,8 +98,18 @@ impl Device {
         match &self.kind {
             Kind::Host(gemm) => gemm.plan(mode)?.run(&mut Workspace::new(), x, epilogue, y.into()),
             Kind::Any { prepared, wrapped, .. } => {
-                Backend::run(wrapped, treatment::wrapped(prepared), x, mode, epilogue, y.into())
+                let prepared = treatment::wrapped(prepared);
+                Backend::compile(wrapped, prepared, x.shape().0)?;
+                Backend::run(wrapped, prepared, x, mode, epilogue, y.into())
             }
+        }
+    }
+
+    /// Milliseconds in which an emulated device with a latency model has multiplied so far.
+    pub(crate) fn executing_ms(&self) -> Option<f64> {
+        match &self.kind {
+            Kind::Host(_) => None,
+            Kind::Any { wrapped, .. } => Backend::device_time(wrapped).map(|time| time.execute_ms),
         }
     }
 
@@ -164,7 +174,11 @@ impl Planned<'_> {
     ) -> Result<Report> {
         match self {
             Self::Host(plan) => plan.run(workspace, x, epilogue, y.into()),
-            Self::Any(backend, prepared, mode) => backend.run(prepared, x, *mode, epilogue, y.into()),
+            Self::Any(backend, prepared, mode) => {
+                // A device whose shapes are static gets the graph of a shape when it first meets it.
+                backend.compile(prepared, x.shape().0)?;
+                backend.run(prepared, x, *mode, epilogue, y.into())
+            }
         }
     }
 

@@ -362,9 +362,16 @@ fn demo_finds_the_same_bits_everywhere() {
             "{row}"
         );
     }
-    for outliers in ["clamped", "shadow", "mixed"] {
+    for (backend, outliers) in ["host", "npu"]
+        .into_iter()
+        .flat_map(|b| ["clamped", "shadow", "mixed"].map(|o| (b, o)))
+    {
         let mut rows = json["outliers"].as_array().unwrap().iter();
-        assert!(rows.any(|row| row["outliers"] == outliers && row["outlier_channels"].as_u64() > Some(0)));
+        let row = rows
+            .find(|row| (&row["backend"], &row["outliers"]) == (&backend.into(), &outliers.into()))
+            .unwrap();
+        assert!(row["outlier_channels"].as_u64() > Some(0), "{row}");
+        assert_eq!(row["emulated_ms"].as_f64() > Some(0.0), backend == "npu", "{row}");
     }
     assert!(
         rows.iter()

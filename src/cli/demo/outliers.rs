@@ -40,6 +40,8 @@ pub(super) struct Row {
     threads: usize,
     emulated: bool,
     seconds: f64,
+    /// Of an emulated device, by its latency model, without the host's part.
+    emulated_ms: Option<f64>,
     /// The wrapped backend alone.
     seconds_wrapped: Option<f64>,
     scale: f32,
@@ -187,6 +189,7 @@ impl Product<'_> {
             threads: threads.get(),
             emulated: device.emulated,
             seconds: measure::median(whole),
+            emulated_ms: device.executing_ms(),
             seconds_wrapped: (!wrapped.is_empty()).then(|| measure::median(wrapped)),
             scale,
             outlier_channels: 0,
@@ -223,10 +226,10 @@ pub(super) fn print(out: &mut impl Write, rows: &[Row]) -> Result<()> {
             row.outliers.to_string(),
             row.kernel.to_string(),
             row.threads.to_string(),
-            if row.emulated {
-                "emulated".into()
-            } else {
-                table::time(row.seconds)
+            match row.emulated_ms {
+                Some(ms) => format!("emulated {}", table::time(ms / 1000.0)),
+                None if row.emulated => "emulated".into(),
+                None => table::time(row.seconds),
             },
             row.seconds_wrapped.map_or_else(|| "-".into(), table::time),
             format!(

@@ -28,7 +28,7 @@ How to read it
             own roundings, which it does not define
   outliers  the last tables: activations beyond 127 times a scale that a thousandth of them exceeds. clamped: cut off;
             shadow: what clamping loses joins the integers; mixed: they stay floats. =ref there: of clamped, and of a
-            device the bits of the host
+            device the bits of the host. The NPU's time is that of its latency model, without the host's part
 
 Next
   mixgemm matmul --help                                  your own tensors
