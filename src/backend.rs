@@ -223,6 +223,14 @@ pub trait Backend: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Undoes [`Backend::compile`], so that the device has room for others.
+    ///
+    /// # Errors
+    /// None on backends whose weights these are.
+    fn release(&self, _weights: &Self::Prepared, _m: usize) -> Result<()> {
+        Ok(())
+    }
+
     /// The time of an emulated device that has a latency model, from its first moment on.
     fn device_time(&self) -> Option<DeviceTime> {
         None
@@ -334,6 +342,12 @@ pub trait AnyBackend: Send + Sync {
     /// As there; [`Error::ForeignWeights`] for weights that another kind of backend prepared.
     fn compile(&self, weights: &Prepared, m: usize) -> Result<()>;
 
+    /// See [`Backend::release`].
+    ///
+    /// # Errors
+    /// [`Error::ForeignWeights`] for weights that another kind of backend prepared.
+    fn release(&self, weights: &Prepared, m: usize) -> Result<()>;
+
     /// See [`Backend::device_time`].
     fn device_time(&self) -> Option<DeviceTime>;
 
@@ -407,6 +421,10 @@ impl<B: Backend> AnyBackend for B {
 
     fn compile(&self, weights: &Prepared, m: usize) -> Result<()> {
         Backend::compile(self, downcast(self, weights)?, m)
+    }
+
+    fn release(&self, weights: &Prepared, m: usize) -> Result<()> {
+        Backend::release(self, downcast(self, weights)?, m)
     }
 
     fn device_time(&self) -> Option<DeviceTime> {

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 #![cfg(feature = "testing")]
 
+#[cfg(feature = "lab")]
+use mixgemm::accel::catalogue::npu;
 use mixgemm::backend::Erased;
 use mixgemm::base::float::fma;
 use mixgemm::outlier::columns::InMemory;
@@ -130,6 +132,9 @@ fn check_product<B: Backend>(name: &str, split: &Split<B>, w: &QuantMatrix, x: &
     let bias: Vec<f32> = (0..n).map(|n| n as f32 * 3.0 - 50.0).collect();
     let epilogue = Epilogue::new().bias(&bias).activation(Activation::Relu);
     let (both, mut y) = (split.prepare(w).unwrap(), Mat::<f32>::zeros(m, n));
+    for m in [1, m] {
+        Backend::compile(split, &both, m).unwrap();
+    }
     let out = y.view_mut().into();
     Backend::run(split, &both, x.view().into(), SHADOW, &epilogue, out).unwrap();
     let expected = unclamped(w, x, T, Some(&bias), 0.0);
@@ -163,7 +168,7 @@ fn check_product<B: Backend>(name: &str, split: &Split<B>, w: &QuantMatrix, x: &
 
 fn check<B: Backend>(name: &str, backend: B) {
     let draw = &mut Draw::new(91);
-    let max_bits = backend.capabilities().max_bits;
+    let capabilities = backend.capabilities();
     let split = Split::new(backend);
     for (bits, k) in [(4u8, 70), (1, 33), (8, 100), (3, 64), (7, 1)] {
         for zero in [ZeroPoint::Symmetric, ZeroPoint::Integer, ZeroPoint::Float] {
@@ -171,10 +176,10 @@ fn check<B: Backend>(name: &str, backend: B) {
                 zero,
                 ..Scheme::int(bits).scales(ScaleType::F32)
             };
-            if bits > max_bits {
-                continue;
-            }
             for scheme in [scheme.per_tensor(), scheme.per_channel(), scheme.group(16)] {
+                if capabilities.check_scheme(&scheme).is_err() {
+                    continue;
+                }
                 let w = weights(draw, scheme, 37, k);
                 check_product(name, &split, &w, &inputs(draw, k));
             }
@@ -190,6 +195,16 @@ fn a_split_around_any_backend_gives_the_bits_of_the_unclamped_product() {
         check(isa.name(), Aside(host));
     }
     check("mixpe", MixPe::w4a8());
+}
+
+/// The NPU clamps; the split brings back what it clamped, around one scale and around groups.
+#[cfg(feature = "lab")]
+#[test]
+fn a_split_around_an_npu_gives_the_bits_of_the_unclamped_product() {
+    let scalar = || Box::new(Host::new().isa(Isa::Scalar).unwrap());
+    check("npu", npu::int8());
+    check("npu fast", npu::int8().fast(scalar()));
+    check("npu by groups", npu::grouped());
 }
 
 #[test]
@@ -372,6 +387,13 @@ proptest! {
         check_product("host", &Split::new(Host::new()), &w, &x);
         if bits <= 4 {
             check_product("mixpe", &Split::new(MixPe::w4a8()), &w, &x);
+        }
+        #[cfg(feature = "lab")]
+        if bits == 8 {
+            check_product("npu by groups", &Split::new(npu::grouped()), &w, &x);
+            if Backend::capabilities(&npu::int8()).check_scheme(w.scheme()).is_ok() {
+                check_product("npu", &Split::new(npu::int8()), &w, &x);
+            }
         }
     }
 }

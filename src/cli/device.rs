@@ -4,7 +4,7 @@
 use crate::cli::arguments::HOST;
 use crate::cli::refusal::{option, refusal};
 use mixgemm::accel::catalogue;
-use mixgemm::backend::Erased;
+use mixgemm::backend::{DeviceTime, Erased};
 use mixgemm::kernel::Kernel;
 use mixgemm::outlier::columns::Columns;
 use mixgemm::outlier::split::SplitWork;
@@ -119,6 +119,15 @@ impl Device {
             Kind::Host(_) => SplitWork::default(),
             Kind::Any { prepared, .. } => treatment::work(prepared),
         }
+    }
+
+    /// What an emulated device with a latency model has spent, the graph for `m` rows freed.
+    pub(crate) fn time(&self, m: usize) -> Result<Option<DeviceTime>> {
+        let Kind::Any { backend, prepared, .. } = &self.kind else {
+            return Ok(None);
+        };
+        backend.as_ref().release(prepared, m)?;
+        Ok(backend.as_ref().device_time())
     }
 
     /// Decides who multiplies and how: on the host. An emulated device works on all threads of the current rayon pool. The

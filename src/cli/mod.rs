@@ -13,6 +13,7 @@ mod explore;
 mod machine;
 mod matmul;
 mod measure;
+mod npu;
 mod outliers;
 mod pixels;
 mod progress;

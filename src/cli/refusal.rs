@@ -33,6 +33,7 @@ pub(crate) fn option(error: Error) -> anyhow::Error {
         "x" => "--input",
         "weights" | "w" => "--weights",
         "book" => "--format",
+        "zero" => "--asym, --float-zero",
         "scale of a8static" | "input scale" | "input scales" => "--input-scale",
         "bits" | "group" | "mode" | "isa" | "bias" => return refusal(format_args!("--{argument}"), expected, found),
         _ => return error.into(),

@@ -331,6 +331,10 @@ impl<B: Backend> Backend for Mixed<B> {
         self.backend.compile(&w.prepared, m)
     }
 
+    fn release(&self, w: &Self::Prepared, m: usize) -> Result<()> {
+        self.backend.release(&w.prepared, m)
+    }
+
     fn device_time(&self) -> Option<DeviceTime> {
         self.backend.device_time()
     }

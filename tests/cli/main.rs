@@ -8,6 +8,7 @@ mod calibration;
 mod doctor;
 mod explore;
 mod mixpe_sim;
+mod npu;
 mod outliers;
 mod provenance;
 mod refusals;

@@ -202,6 +202,12 @@ impl Backend for Grouped {
             .try_for_each(|part| Backend::compile(&self.npu, part, m))
     }
 
+    fn release(&self, w: &GroupedWeights, m: usize) -> Result<()> {
+        w.groups
+            .iter()
+            .try_for_each(|part| Backend::release(&self.npu, part, m))
+    }
+
     fn device_time(&self) -> Option<DeviceTime> {
         Some(DeviceTime {
             host_ms: *self.host_ms.lock().unwrap_or_else(PoisonError::into_inner),

@@ -25,10 +25,12 @@
 //! * [`profile`]: what things cost; [`published`]: what others measured.
 //! * [`graphs`]: the life of a graph, the window of addresses, the queue.
 //! * [`grouped`]: weights with scales by group, one product for each group.
+//! * [`int8_output`]: outputs in 8 bits, and the repair of those that do not fit.
 #![forbid(unsafe_code)]
 
 pub mod graphs;
 pub mod grouped;
+pub mod int8_output;
 pub mod profile;
 pub mod published;
 
@@ -282,6 +284,14 @@ impl Backend for Npu {
             graphs.build(profile, w.number, shape, (m, profile.best(m, shape.n, shape.k)))?;
         }
         graphs.optimise(profile, w.number, shape, m)
+    }
+
+    fn release(&self, w: &NpuWeights, m: usize) -> Result<()> {
+        let mut graphs = self.own(w)?;
+        if graphs.has(w.number, m) {
+            graphs.free(self.profile(), w.number, &w.shape, m)?;
+        }
+        Ok(())
     }
 
     fn device_time(&self) -> Option<DeviceTime> {

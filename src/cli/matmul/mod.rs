@@ -12,6 +12,7 @@ use crate::cli::destination::Destination;
 use crate::cli::device::{self, named};
 use crate::cli::machine::{self, Machine};
 use crate::cli::measure;
+use crate::cli::npu;
 use crate::cli::progress::Progress;
 use crate::cli::refusal::{option, refusal};
 use crate::cli::saved;
@@ -121,6 +122,9 @@ pub(crate) struct Args {
     /// Let this CPU compute the values of an emulated accelerator whose bits are the same
     #[arg(long)]
     fast: bool,
+    /// Latency model of --backend npu or npu-grouped, in place of the built-in one
+    #[arg(long, value_name = "FILE.toml")]
+    profile: Option<PathBuf>,
     /// Instruction-set tier of the host; the bits are the same on all
     #[arg(long, default_value = "auto", value_parser = arguments::isa_names())]
     isa: String,
@@ -161,6 +165,7 @@ impl Args {
         if self.backend != HOST {
             let fast = self.fast.then(Host::new);
             device::emulated(&self.backend, self.mode.mode(1.0, self.saturate), fast)?;
+            npu::profile(&self.backend, self.profile.as_deref())?;
             if self.isa != "auto" {
                 return Err(refusal("--isa", "auto with an emulated --backend", &self.isa));
             }
@@ -172,6 +177,8 @@ impl Args {
             return Err(refusal("--mode", "another with --backend host", mode));
         } else if self.fast {
             return Err(refusal("--fast", "an emulated --backend", HOST));
+        } else if self.profile.is_some() {
+            return Err(refusal("--profile", "--backend npu or npu-grouped", HOST));
         }
         self.splitting.check(self.mode, self.saturate)?;
         self.check_scale()?;
@@ -339,6 +346,7 @@ fn multiply(args: &Args, places: &Places, threads: NonZeroUsize) -> Result<Row> 
         outliers,
     } = timed.map_err(option)?;
 
+    let npu = npu::Section::of(device, args.profile.as_deref(), (m, n, k), &scheme)?;
     progress.step("comparing with the f64 product");
     let mut exact = product_f64(input.to_f32().view(), weights.to_f32().view())?;
     if let Tensor::I8(_) = input {
@@ -377,6 +385,7 @@ fn multiply(args: &Args, places: &Places, threads: NonZeroUsize) -> Result<Row> 
         worst_error: figures.worst,
         worst_at: figures.worst_at,
         counters: device.emulated.then(|| named(&report.counters)),
+        npu,
         output: args.output.display().to_string(),
         pack_cache: prepared.cache,
         outliers,

@@ -6,6 +6,7 @@ use super::{Args, Places};
 use crate::cli::arguments::HOST;
 use crate::cli::device::{self, Device};
 use crate::cli::machine;
+use crate::cli::npu;
 use crate::cli::progress::Progress;
 use crate::cli::refusal::{option, refusal};
 use crate::cli::stored::Stored;
@@ -49,7 +50,13 @@ impl Prepared {
             let w = quantized()?;
             progress.step("preparing");
             let par = device::rayon(threads);
-            let backend = device::backend(&args.backend, mode, args.fast, args.isa.parse().ok(), &par)?;
+            let backend = match npu::profile(&args.backend, args.profile.as_deref())? {
+                Some(profile) => {
+                    let host = args.fast.then(|| Host::new().par(par.clone()));
+                    npu::device(&args.backend, profile, host)
+                }
+                None => device::backend(&args.backend, mode, args.fast, args.isa.parse().ok(), &par)?,
+            };
             return Ok(Self {
                 device: Device::around(&w, backend, treatment, &par).map_err(option)?,
                 quantized: Some(w),

@@ -4,6 +4,7 @@
 use super::pack_cache::Outcome;
 use super::product::Outliers;
 use crate::cli::machine::Machine;
+use crate::cli::npu::Section;
 use crate::cli::table;
 use anyhow::Result;
 use serde::Serialize;
@@ -34,6 +35,8 @@ pub(super) struct Row {
     pub(super) worst_at: (usize, usize),
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) counters: Option<BTreeMap<&'static str, u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) npu: Option<Section>,
     pub(super) output: String,
     /// What became of `--pack-cache`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,5 +103,5 @@ pub(super) fn print(machine: &Machine, row: &Row, out: &mut impl Write) -> Resul
         .chain(&cache)
         .chain(outliers.iter().flatten())
         .try_for_each(|(name, value)| writeln!(out, "  {name:<16} {value}"))?;
-    Ok(())
+    row.npu.as_ref().map_or(Ok(()), |npu| npu.print(out))
 }
