@@ -92,7 +92,8 @@
 //! * `rayon` (default): `Par::Rayon`, threads of the current rayon pool.
 //! * `ndarray`, `faer`: their views as matrix views, in place, and back.
 //! * `pack-file`: packed weights in files that may be memory-mapped (`Gemm::save`, `Host::load`).
-//! * `lab`: accelerators as data, what they cost, and the exploration of design spaces (`dse`).
+//! * `lab`: accelerators as data, what they cost, the NPU with its graphs and latency model (`accel::npu`), and the
+//!   exploration of design spaces (`dse`).
 //! * `cli`: the program `mixgemm`.
 //! * `testing`: fixtures, and loops over all kernels and backends; portable rows with odd lane counts join the catalogue.
 #![cfg_attr(not(feature = "std"), no_std)]

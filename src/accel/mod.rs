@@ -3,7 +3,8 @@
 //!
 //! Elements that are exact make a [`Device`](device::Device), whose results are those of
 //! [`reference`](crate::reference); elements that round make a [`FloatDevice`](float_device::FloatDevice), whose results
-//! lie within a [`bound`]. All of them are in the [`catalogue`].
+//! lie within a [`bound`]. A device around one of these may add refusals and a clock, as `npu` does. All of them are in
+//! the [`catalogue`].
 #![forbid(unsafe_code)]
 
 pub mod array;

@@ -63,6 +63,10 @@ impl Backend for Erased {
         self.0.compile(weights, m)
     }
 
+    fn release(&self, weights: &Prepared, m: usize) -> Result<()> {
+        self.0.release(weights, m)
+    }
+
     fn device_time(&self) -> Option<DeviceTime> {
         self.0.device_time()
     }

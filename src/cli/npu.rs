@@ -188,7 +188,8 @@ impl Section {
                 figures.source.clone(),
                 value(figures.published),
                 value(figures.profile),
-                format!("{off_percent:+.1} %"),
+                // Without a sign where it rounds to nothing.
+                format!("{:+.1} %", (off_percent * 10.0).round() / 10.0 + 0.0),
             ]);
         }
         writeln!(

@@ -1,6 +1,4 @@
 //! The built-in profile of an NPU is the fit that docs/npu.md describes, done again here from the published figures alone.
-#![forbid(unsafe_code)]
-#![cfg(feature = "lab")]
 
 use mixgemm::accel::npu::profile::{Arrangement, Profile};
 
