@@ -67,6 +67,7 @@ fn what_is_not_there_is_named() {
             "mode: expected a8, a8row, a8given, a8static, found exact",
         ),
         ("fp16", Mode::Exact, "mode: expected native, found exact"),
+        ("npu", Mode::A8, "mode: expected a8given, a8static, found a8"),
     ] {
         let error = find(name, mode).unwrap_err().to_string();
         assert!(error.starts_with(expected), "{error}");

@@ -20,7 +20,7 @@ const OPTION: &str = "--profile";
 
 /// The backends that have one.
 const NPU: &str = "npu";
-const GROUPED: &str = "npu-grouped";
+const GROUPED: &str = "npu+groups";
 
 /// Profiles of this many bytes and more are not read.
 const MOST_BYTES: u64 = 1 << 20;

@@ -55,7 +55,7 @@ fn products_have_the_bits_of_the_reference_and_the_costs_of_the_profile() {
         ] {
             assert_eq!(npu[key].as_f64(), Some(ms), "{key}");
         }
-        let found = row(&format!("--group 32 --backend npu-grouped --profile mine.toml {fast}"));
+        let found = row(&format!("--group 32 --backend npu+groups --profile mine.toml {fast}"));
         assert_eq!(
             bits(&floats(&b.path("y.safetensors"), "output")),
             expected(Scheme::int(8).group(32))
@@ -76,7 +76,7 @@ fn products_have_the_bits_of_the_reference_and_the_costs_of_the_profile() {
         "rows as 5 x 1",
         "setup 500 ms",
         "table 3, NPU INT8",
-        "-5.3 %",
+        "-5.4 %",
     ] {
         assert!(text.contains(words), "{words} in {text}");
     }
@@ -107,7 +107,7 @@ fn what_the_npu_refuses_is_refused_under_its_option() {
             "a8",
         ),
         (
-            format!("matmul {FILES} --mode exact --group tensor --backend npu-grouped"),
+            format!("matmul {FILES} --mode exact --group tensor --backend npu+groups"),
             "--mode",
             "exact",
         ),

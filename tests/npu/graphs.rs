@@ -50,6 +50,11 @@ fn a_graph_lives_for_one_shape() {
     assert_eq!(run(5), other);
     assert_eq!(run(0), "");
     assert_eq!(device.time(), expected);
+    let endless = Arrangement {
+        height: usize::MAX,
+        width: 2,
+    };
+    assert!(matches!(device.build_as(&w, endless).unwrap_err(), Error::Value { .. }));
 
     // What the trait does in one call is the same, once.
     Backend::compile(&device, &w, 5).unwrap();

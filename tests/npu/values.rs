@@ -2,10 +2,11 @@
 
 use crate::{bits, host};
 use mixgemm::accel::catalogue::npu;
+use mixgemm::outlier::mixed::{Mixed, Outlying};
 use mixgemm::testing::{Draw, Inputs, weights};
 use mixgemm::{
-    Activation, Activations, AnyBackend, Backend, Epilogue, Error, GroupSums, Mat, Mode, QuantMatrix, ScaleType,
-    Scheme, ZeroPoint, bf16, f16, reference,
+    Activation, Activations, AnyBackend, Backend, Epilogue, Error, GroupSums, Host, Isa, Mat, Mode, QuantMatrix,
+    ScaleType, Scheme, ZeroPoint, bf16, f16, reference,
 };
 
 /// All three products of the trait have the reference's bits.
@@ -191,4 +192,26 @@ fn what_npus_refuse_is_refused_by_name() {
         y.view_mut().into(),
     );
     assert!(matches!(result.unwrap_err(), Error::Value { argument: "x", .. }));
+}
+
+/// Outliers of a mixed split stay floats beside the NPU as beside the host.
+#[test]
+fn a_mixed_split_around_an_npu_is_that_around_the_host() {
+    let draw = &mut Draw::new(209);
+    let w = weights(draw, Scheme::int(8).per_tensor(), 20, 64);
+    let x = Mat::from_fn(6, 64, |_, c| if c % 20 == 7 { 90.0 } else { 1.0 } * draw.signed());
+    let mode = Mode::A8Static {
+        scale: 1.0 / 64.0,
+        saturate: true,
+    };
+    fn run<B: Backend>(backend: B, w: &QuantMatrix, x: &Mat<f32>, mode: Mode) -> Vec<u32> {
+        let mixed = Mixed::new(backend, Outlying::Above(6.0)).unwrap();
+        let (w, mut y) = (Backend::prepare(&mixed, w).unwrap(), Mat::<f32>::zeros(6, 20));
+        Backend::compile(&mixed, &w, 6).unwrap();
+        Backend::run(&mixed, &w, x.view().into(), mode, &Epilogue::new(), y.view_mut().into()).unwrap();
+        bits(&y)
+    }
+    let expected = run(Host::new().isa(Isa::Scalar).unwrap(), &w, &x, mode);
+    assert_eq!(run(npu::int8(), &w, &x, mode), expected);
+    assert_eq!(run(npu::grouped(), &w, &x, mode), expected);
 }

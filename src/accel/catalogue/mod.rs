@@ -130,6 +130,7 @@ pub fn find(name: &str, mode: Mode) -> Result<&'static Accelerator> {
         }
         let taken = taken.get_or_insert(of_this);
         taken.a8 |= of_this.a8;
+        taken.per_tensor &= of_this.per_tensor;
         taken.a16 |= of_this.a16;
         taken.exact |= of_this.exact;
         taken.native |= of_this.native;

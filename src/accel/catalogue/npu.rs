@@ -22,7 +22,7 @@ pub fn int8() -> Npu {
 }
 
 /// The same NPU under weights with scales by group or row and zero points of any kind: one product for every group, and
-/// float sums on the host. The modes `a8`, `a8row`, `a8given` and `a8static`.
+/// float sums on the host; `npu+groups` in the catalogue, as another answer than `npu` must be asked for by name. The modes `a8`, `a8row`, `a8given` and `a8static`.
 #[must_use]
 pub fn grouped() -> Grouped {
     Grouped::new(int8())

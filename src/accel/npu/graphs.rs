@@ -67,17 +67,15 @@ impl Graphs {
         self.graphs.contains_key(&(weights, m))
     }
 
-    /// Builds a graph; the first brings up the environment.
+    /// Builds a graph, in the fastest arrangement unless one is given; the first brings up the environment.
     pub(super) fn build(
         &mut self,
         profile: &Profile,
         weights: u64,
         w: &WeightShape,
-        (m, rows): (usize, Arrangement),
+        m: usize,
+        rows: Option<Arrangement>,
     ) -> Result<()> {
-        if rows.height.checked_mul(rows.width) != Some(m) {
-            return Err(Error::shape("rows", format!("a grid of {m} rows"), format!("{rows}")));
-        }
         if self.has(weights, m) {
             let found = "the same graph a second time";
             return Err(Error::value(
@@ -98,7 +96,7 @@ impl Graphs {
         }
         self.spent.build_ms += profile.graph.build_ms;
         let graph = Graph {
-            rows,
+            rows: rows.unwrap_or_else(|| profile.best(m, w.n, w.k)),
             bytes,
             optimised: false,
         };
@@ -146,7 +144,9 @@ impl Graphs {
     pub(super) fn execute(&mut self, ready_ms: f64, ms: f64) -> Span {
         let start_ms = self.idle_from_ms.max(ready_ms);
         let end_ms = start_ms + ms;
-        self.idle_from_ms = end_ms;
+        if ms > 0.0 {
+            self.idle_from_ms = end_ms;
+        }
         self.spent.execute_ms += ms;
         Span { start_ms, end_ms }
     }

@@ -169,7 +169,7 @@ impl Backend for Grouped {
     type Prepared = GroupedWeights;
 
     fn name(&self) -> &'static str {
-        "npu-grouped"
+        "npu+groups"
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -156,16 +156,19 @@ impl Npu {
     /// [`Error::Memory`] when it does not fit the window beside the others; [`Error::Value`] for a graph that there is;
     /// [`Error::ForeignWeights`] for weights of another device.
     pub fn build(&self, w: &NpuWeights, m: usize) -> Result<()> {
-        self.build_as(w, self.profile().best(m, w.shape.n, w.shape.k))
+        self.own(w)?.build(self.profile(), w.number, &w.shape, m, None)
     }
 
     /// As [`Npu::build`], with the rows in a grid of the caller's choice. Results do not depend on it.
     ///
     /// # Errors
-    /// As there.
+    /// As there; [`Error::Value`] for a grid of more rows than there are numbers.
     pub fn build_as(&self, w: &NpuWeights, rows: Arrangement) -> Result<()> {
-        let m = rows.height.saturating_mul(rows.width);
-        self.own(w)?.build(self.profile(), w.number, &w.shape, (m, rows))
+        let Some(m) = rows.height.checked_mul(rows.width) else {
+            return Err(Error::value("rows", "a grid of fewer rows", format!("{rows}")));
+        };
+        let mut graphs = self.own(w)?;
+        graphs.build(self.profile(), w.number, &w.shape, m, Some(rows))
     }
 
     /// Optimises the graph for products of `m` rows; it can then be executed.
@@ -281,7 +284,7 @@ impl Backend for Npu {
             return Ok(());
         }
         if !graphs.has(w.number, m) {
-            graphs.build(profile, w.number, shape, (m, profile.best(m, shape.n, shape.k)))?;
+            graphs.build(profile, w.number, shape, m, None)?;
         }
         graphs.optimise(profile, w.number, shape, m)
     }

@@ -122,7 +122,7 @@ pub(crate) struct Args {
     /// Let this CPU compute the values of an emulated accelerator whose bits are the same
     #[arg(long)]
     fast: bool,
-    /// Latency model of --backend npu or npu-grouped, in place of the built-in one
+    /// Latency model of --backend npu or npu+groups, in place of the built-in one
     #[arg(long, value_name = "FILE.toml")]
     profile: Option<PathBuf>,
     /// Instruction-set tier of the host; the bits are the same on all
@@ -178,7 +178,7 @@ impl Args {
         } else if self.fast {
             return Err(refusal("--fast", "an emulated --backend", HOST));
         } else if self.profile.is_some() {
-            return Err(refusal("--profile", "--backend npu or npu-grouped", HOST));
+            return Err(refusal("--profile", "--backend npu or npu+groups", HOST));
         }
         self.splitting.check(self.mode, self.saturate)?;
         self.check_scale()?;
