@@ -42,6 +42,7 @@ use crate::base::view::MatMut;
 use crate::epilogue::{Epilogue, Output};
 use crate::quant::input::{Activations, InputScale, Mode};
 use crate::quant::matrix::QuantMatrix;
+use crate::quant::rest::Rest;
 use alloc::{boxed::Box, sync::Arc};
 use graphs::{Graphs, Span};
 use profile::{Arrangement, Profile};
@@ -319,6 +320,23 @@ impl Backend for Npu {
 
     fn group_sums(&self, w: &NpuWeights, x: Activations<'_>, mode: Mode, sums: GroupSums<'_>) -> Result<Report> {
         let values = || self.values.group_sums(&w.values, x, mode, sums);
+        Ok(self.timed(w, (x, mode), 0.0, values)?.0)
+    }
+
+    fn adds_rest(&self) -> bool {
+        self.values.adds_rest()
+    }
+
+    fn run_rest(
+        &self,
+        w: &NpuWeights,
+        x: Activations<'_>,
+        mode: Mode,
+        rest: &Rest<'_>,
+        epilogue: Option<&Epilogue<'_>>,
+        y: Output<'_>,
+    ) -> Result<Report> {
+        let values = || self.values.run_rest(&w.values, x, mode, rest, epilogue, y);
         Ok(self.timed(w, (x, mode), 0.0, values)?.0)
     }
 }
