@@ -128,7 +128,7 @@ where
     for (y, text) in labels {
         let (x, y) = chart.backend_coord(&(0.0, *y));
         let style = font(12).pos(Pos::new(HPos::Right, VPos::Center));
-        root.draw(&Text::new(text.clone(), (x - 8, y), style))?;
+        root.draw(&Text::new(text.clone(), (x - 8, y + 2), style))?;
     }
     Ok(chart)
 }
@@ -150,7 +150,7 @@ where
     }
     if labelled {
         let style = (FONT, 12).into_font().color(&INK);
-        let label = Text::new(short(from), (5, 0), style.pos(Pos::new(HPos::Left, VPos::Center)));
+        let label = Text::new(short(from), (5, 2), style.pos(Pos::new(HPos::Left, VPos::Center)));
         chart.draw_series([EmptyElement::at((from, (top + bottom) / 2.0)) + label])?;
     }
     Ok(())

@@ -20,6 +20,8 @@ const HEIGHT: u32 = 330;
 const TOP: u32 = 76;
 /// Width of the legend.
 const LEGEND: u32 = 230;
+/// Fidelity at the upper edge of panels, in dB: what is above stands at the edge with its figure.
+const EDGE: f64 = 60.0;
 /// Most panels above each other.
 const MOST_PANELS: usize = 3;
 const LINE: RGBColor = RGBColor(30, 30, 30);
@@ -89,7 +91,7 @@ impl<'a> Scatter<'a> {
             }
             fidelity = fidelity.max(row.outcome.fidelity_db);
         }
-        (least.max(1e-6).log2().floor(), most.log2().ceil(), fidelity * 1.08)
+        (least.max(1e-6).log2().floor(), most.log2().ceil(), fidelity.min(EDGE) * 1.08)
     }
 
     fn panel<B: DrawingBackend>(
@@ -112,15 +114,20 @@ impl<'a> Scatter<'a> {
             .x_label_area_size(42)
             .y_label_area_size(50)
             .build_cartesian_2d(least..most, 0.0..fidelity)?;
+        // So many labels find room.
+        let step = ((most - least) / 9.0).ceil().max(1.0) as i32;
         let mut mesh = chart.configure_mesh();
         axes(&mut mesh);
         mesh.x_desc(format!("efficiency, FP16 array of {} = 1", view.name()))
             .y_desc("fidelity in dB")
             .x_labels((most - least) as usize + 1)
-            .x_label_formatter(&|x| power(*x))
+            .x_label_formatter(&|x| power(*x, step))
             .y_label_formatter(&|db| format!("{db:.0}"))
             .draw()?;
-        let at = |row: &Row| (view.efficiency(row).max(1e-9).log2(), row.outcome.fidelity_db);
+        let at = |row: &Row| {
+            let db = row.outcome.fidelity_db.min(EDGE);
+            (view.efficiency(row).max(1e-9).log2(), db)
+        };
         // Marks that would lie on each other are drawn once.
         let mut drawn = BTreeSet::new();
         for row in self.rows.iter().filter(|row| Conditions::of(row) == *conditions) {
@@ -143,10 +150,16 @@ impl<'a> Scatter<'a> {
             steps.push((x, y));
         }
         chart.draw_series([PathElement::new(steps, LINE.stroke_width(1))])?;
+        let mut over = BTreeSet::new();
         for &place in places {
             let row = &self.rows[place];
             chart.draw_series([Circle::new(at(row), 4, of_device(&row.point.device).filled())])?;
             chart.draw_series([Circle::new(at(row), 4, LINE.stroke_width(1))])?;
+            let db = row.outcome.fidelity_db;
+            if db > EDGE && over.insert(db.to_bits()) {
+                let text = Text::new(format!("{db:.0} dB"), (9, -6), (FONT, 12).into_font().color(&INK));
+                chart.draw_series([EmptyElement::at(at(row)) + text])?;
+            }
         }
         for (letter, _, x, y) in POINTS {
             let x = f64::log2(x);
@@ -195,6 +208,7 @@ impl<'a> Scatter<'a> {
             "fidelity: measured",
             "efficiency: estimated; operations",
             "per second, mm2 and watt",
+            "above 60 dB: at the edge",
         ] {
             text(2, y, line)?;
             y += 18;
@@ -203,10 +217,10 @@ impl<'a> Scatter<'a> {
     }
 }
 
-/// 2 to a whole power, as a number or a fraction.
-fn power(exponent: f64) -> String {
+/// 2 to a whole power that is a multiple of `step`, as a number or a fraction.
+fn power(exponent: f64, step: i32) -> String {
     match exponent.round() as i32 {
-        e if (exponent - f64::from(e)).abs() > 1e-6 => String::new(),
+        e if e % step != 0 || (exponent - f64::from(e)).abs() > 1e-6 => String::new(),
         e @ 0..=30 => format!("{}", 1u64 << e),
         e @ -30..0 => format!("1/{}", 1u64 << -e),
         e => format!("2^{e}"),
