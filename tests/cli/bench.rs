@@ -108,6 +108,21 @@ fn cells(line: &str) -> Vec<String> {
     cells
 }
 
+/// Codes that are numbers of levels are told from integers of as many bits.
+#[test]
+fn formats_of_weights_have_a_column() {
+    let b = Bench::new();
+    for (weights, format) in [("--format mxfp4", "mxfp4"), ("--bits 4 --group 32", "")] {
+        let shape = "bench --shape 40x64 --rounds 1 --isa scalar --m 1 --mode a8";
+        let rows = json(&b, &format!("{shape} {weights} --csv r.csv --force"));
+        assert_eq!(rows["rows"][0]["format"].as_str().unwrap_or_default(), format);
+        let text = fs::read_to_string(b.path("r.csv")).unwrap();
+        let lines: Vec<Vec<String>> = text.lines().map(cells).collect();
+        let column = lines[0].iter().position(|head| head == "format (weights)").unwrap();
+        assert_eq!(lines[1][column], format);
+    }
+}
+
 #[test]
 fn rows_and_drawing_are_written_and_never_lost() {
     let b = Bench::new();
@@ -128,8 +143,9 @@ fn rows_and_drawing_are_written_and_never_lost() {
     );
     assert_eq!(
         lines[0].len(),
-        row.len() + 5 + machine.len(),
-        "layers and several products, which no shape has, the pool, which one thread has not, and all other fields"
+        row.len() + 6 + machine.len(),
+        "layers and several products, which no shape has, the pool, which one thread has not, the format, which integers \
+         have not, and all other fields"
     );
     for (line, row) in lines[1..].iter().zip(rows["rows"].as_array().unwrap()) {
         assert_eq!(line.len(), lines[0].len());

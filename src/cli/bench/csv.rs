@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// Fields of a row and their heads.
-const ROW: [(&str, &str); 26] = [
+const ROW: [(&str, &str); 27] = [
     ("layer", "layer"),
     ("layer_count", "matrices of the layer"),
     ("products", "N of each product"),
@@ -15,6 +15,7 @@ const ROW: [(&str, &str); 26] = [
     ("n", "N"),
     ("k", "K"),
     ("bits", "bits"),
+    ("format", "format (weights)"),
     ("group", "group (weights)"),
     ("asym", "asymmetric"),
     ("m", "M"),

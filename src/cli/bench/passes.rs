@@ -91,6 +91,7 @@ mod tests {
             k: 1,
             m,
             bits: 4,
+            format: None,
             group: 1,
             asym: false,
             threads: 1,

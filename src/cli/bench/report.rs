@@ -5,7 +5,7 @@ use super::model::{Layer, Model};
 use super::passes::{Pass, passes};
 use super::rounds::{Row, Sample, Way};
 use super::workload::{Copies, is_decode};
-use crate::cli::arguments;
+use crate::cli::arguments::{self, FormatName, spelled};
 use crate::cli::machine::Machine;
 use crate::cli::measure::{median, operations};
 use crate::cli::table;
@@ -47,6 +47,9 @@ pub(super) struct Figures {
     pub(super) k: usize,
     pub(super) m: usize,
     pub(super) bits: u8,
+    /// What codes stand for where they are numbers of levels; none for integers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) format: Option<String>,
     pub(super) group: usize,
     pub(super) asym: bool,
     pub(super) threads: usize,
@@ -95,6 +98,7 @@ impl Figures {
             k: case.k,
             m: case.m,
             bits: case.scheme.bits,
+            format: FormatName::of(&case.scheme).map(spelled),
             group: case.scheme.group_length(case.k),
             asym: case.scheme.zero != ZeroPoint::Symmetric,
             threads: case.threads.get(),

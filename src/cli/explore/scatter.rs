@@ -91,7 +91,11 @@ impl<'a> Scatter<'a> {
             }
             fidelity = fidelity.max(row.outcome.fidelity_db);
         }
-        (least.max(1e-6).log2().floor(), most.log2().ceil(), fidelity.min(EDGE) * 1.08)
+        (
+            least.max(1e-6).log2().floor(),
+            most.log2().ceil(),
+            fidelity.min(EDGE) * 1.08,
+        )
     }
 
     fn panel<B: DrawingBackend>(
