@@ -1,10 +1,10 @@
-//! `mixgemm explore` on a small space: its files, going on, shards, and what it refuses.
+//! `mixgemm explore` on a small space: its files, and what it refuses.
 
 use crate::Bench;
 use std::fs;
 
 /// 2 designs of MixPE, one of INT8, one of FP16, on 2 arrays, for 2 numbers of rows: 16 points.
-const SPACE: &str = "
+pub(crate) const SPACE: &str = "
 [axes]
 array = ['4x4', '8x8']
 dataflow = ['os']
@@ -40,16 +40,16 @@ accumulator = ['f32']
 dequantisation = ['none']
 ";
 const WORKLOAD: &str = "layer,m,n,k,count\nup,,96,64,2\ndown,,64,96,2\n";
-const ARGUMENTS: &str = "--space space.toml --workload small.csv --tensors gaussian";
+pub(crate) const ARGUMENTS: &str = "--space space.toml --workload small.csv --tensors gaussian";
 
-fn bench() -> Bench {
+pub(crate) fn bench() -> Bench {
     let b = Bench::new();
     fs::write(b.path("space.toml"), SPACE).unwrap();
     fs::write(b.path("small.csv"), WORKLOAD).unwrap();
     b
 }
 
-fn explore(b: &Bench, arguments: &str) -> String {
+pub(crate) fn explore(b: &Bench, arguments: &str) -> String {
     let out = b.run(&format!("explore {arguments}"));
     assert!(
         out.status.success(),
@@ -59,7 +59,7 @@ fn explore(b: &Bench, arguments: &str) -> String {
     String::from_utf8(out.stdout).unwrap()
 }
 
-fn json(b: &Bench, arguments: &str) -> serde_json::Value {
+pub(crate) fn json(b: &Bench, arguments: &str) -> serde_json::Value {
     serde_json::from_str(&explore(b, &format!("{arguments} --json"))).unwrap()
 }
 
@@ -157,124 +157,6 @@ fn a_small_space_gives_tables_drawings_and_a_frontier() {
     ] {
         assert!(drawing.contains(part), "{part}");
     }
-}
-
-#[test]
-fn a_run_goes_on_and_does_not_mix_configurations() {
-    let b = bench();
-    let first = json(&b, &format!("{ARGUMENTS} --out lab --threads 1"));
-    assert_eq!((&first["points"], &first["points_costed"]), (&16.into(), &16.into()));
-    let names = [
-        "points.jsonl",
-        "points.csv",
-        "frontier.csv",
-        "fidelity-efficiency.svg",
-        "cycles-by-layer.png",
-    ];
-    let read = |directory: &str| names.map(|name| fs::read(b.path(directory).join(name)).unwrap());
-    let before = read("lab");
-    let text = String::from_utf8(before[0].clone()).unwrap();
-    fs::write(b.path("lab/points.jsonl"), &text[..text.len() * 2 / 3]).unwrap();
-    let second = json(&b, &format!("{ARGUMENTS} --out lab --threads 2"));
-    let costed = second["points_costed"].as_u64().unwrap();
-    assert!(0 < costed && costed < 12, "{costed}");
-    assert!(read("lab") == before);
-    assert_eq!(first["frontiers"], second["frontiers"]);
-
-    b.refused(
-        &format!("explore {ARGUMENTS} --out lab --tensors outliers"),
-        "--tensors",
-        "more than once",
-    );
-    let others = ARGUMENTS.replace("gaussian", "outliers");
-    b.refused(&format!("explore {others} --out lab"), "--out", "another tensors");
-    fs::write(b.path("space.toml"), SPACE.replace("[1, 32]", "[1, 33]")).unwrap();
-    b.refused(&format!("explore {ARGUMENTS} --out lab"), "--out", "another space");
-    for (name, text, found) in [
-        ("points.csv", "mine", "points.csv without a points.jsonl"),
-        ("points.jsonl", "{\"mine\":1}", "a file of another kind"),
-    ] {
-        fs::create_dir_all(b.path("others")).unwrap();
-        fs::write(b.path("others").join(name), text).unwrap();
-        b.refused(&format!("explore {ARGUMENTS} --out others"), "--out", found);
-        assert_eq!(fs::read_to_string(b.path("others").join(name)).unwrap(), text);
-        fs::remove_dir_all(b.path("others")).unwrap();
-    }
-    assert!(read("lab") == before);
-}
-
-/// Shards may have directories of their own or share one, in which fidelities are measured once.
-#[test]
-fn merged_shards_are_one_run() {
-    let b = bench();
-    explore(&b, &format!("{ARGUMENTS} --out whole"));
-    for i in 1..=3 {
-        let text = explore(&b, &format!("{ARGUMENTS} --out part{i} --shard {i}/3"));
-        assert!(text.contains(&format!("shard {i}/3 is complete")), "{text}");
-        explore(&b, &format!("{ARGUMENTS} --out parts --shard {i}/3"));
-        let measured = fs::read_to_string(b.path("parts/fidelities.jsonl")).unwrap();
-        assert_eq!(measured.lines().count(), 4);
-    }
-    b.refused("explore --merge part1 part3 --out merged", "--merge", "0 files of it");
-    explore(&b, "--merge part3 part1 part2 --out merged");
-    explore(&b, "--merge parts --out together");
-    let names = [
-        "points.jsonl",
-        "points.csv",
-        "fidelity.csv",
-        "frontier.csv",
-        "fidelity-efficiency.svg",
-        "fidelity-efficiency.png",
-        "energy-split.svg",
-        "cycles-by-layer.svg",
-    ];
-    for name in names {
-        let read = |directory: &str| fs::read(b.path(directory).join(name)).unwrap();
-        assert!(read("whole") == read("merged"), "{name}");
-        assert!(read("whole") == read("together"), "{name}");
-    }
-    b.refused("explore --merge part1 part2 part3 --out merged", "--out", "exists");
-}
-
-/// From the space that a run leaves, and from another place, come the same files byte for byte.
-#[test]
-fn a_run_is_reproduced_from_what_it_leaves() {
-    let b = bench();
-    explore(&b, &format!("{ARGUMENTS} --out lab"));
-    fs::create_dir_all(b.path("deep/er")).unwrap();
-    fs::copy(b.path("small.csv"), b.path("deep/er/small.csv")).unwrap();
-    explore(
-        &b,
-        "--space lab/explored-space.toml --workload deep/er/small.csv --tensors gaussian --out again --threads 1",
-    );
-    let names = |directory: &str| {
-        let entries = fs::read_dir(b.path(directory)).unwrap();
-        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    };
-    assert_eq!(names("lab"), names("again"));
-    assert_eq!(names("lab").len(), 12);
-    for name in names("lab") {
-        let read = |directory: &str| fs::read(b.path(directory).join(&name)).unwrap();
-        assert!(read("lab") == read("again"), "{name}");
-    }
-}
-
-/// As long as a run has the file of points, another is refused.
-#[test]
-fn two_runs_do_not_share_a_directory() {
-    let b = bench();
-    explore(&b, &format!("{ARGUMENTS} --out lab"));
-    let file = fs::File::open(b.path("lab/points.jsonl")).unwrap();
-    file.lock().unwrap();
-    b.refused(
-        &format!("explore {ARGUMENTS} --out lab"),
-        "--out",
-        "another run at work in lab/points.jsonl",
-    );
-    drop(file);
-    explore(&b, &format!("{ARGUMENTS} --out lab"));
 }
 
 /// What is infeasible is counted by reason, and the rest explored: 5-bit weights that an element does not take, sums that

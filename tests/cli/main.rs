@@ -7,6 +7,7 @@ mod cache;
 mod calibration;
 mod doctor;
 mod explore;
+mod explore_runs;
 mod mixpe_sim;
 mod npu;
 mod outliers;
