@@ -273,7 +273,7 @@ fn what_a_device_does_not_take_is_refused_by_axis() {
         let tensors = Tensors::gaussian().unwrap();
         let values = |format: &Format| -> mixgemm::Result<Values> { format.values(&host()) };
         let found = tensors
-            .fidelities(&[format.clone()], values, &mut Measured::none(), |_, _| {})
+            .fidelities(std::slice::from_ref(&format), values, &mut Measured::none(), |_, _| {})
             .unwrap();
         let error = found[&format].clone().unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains(&format.device), "{error}");

@@ -1,7 +1,7 @@
 //! The few of many rows that frontiers and drawings need, taken one by one, so that a table need not fit into memory.
 //!
 //! A row is kept if it is on a frontier, the best of its device at its peak, or the first of its device in a
-//! [cell](crate::dse::view::cell) of a drawing. Each of these is the same among the kept rows as among all, so rows may be
+//! [`cell`] of a drawing. Each of these is the same among the kept rows as among all, so rows may be
 //! thrown away again and again: whoever dominates also dominates what the dominated one dominates.
 #![forbid(unsafe_code)]
 
