@@ -81,7 +81,7 @@ fn main() {
                 }
                 seconds
             };
-            (time(true), time(false));
+            let _warm = (time(true), time(false));
             let rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| (time(true), time(false))).collect();
             let ratio = median(rounds.iter().map(|(clamped, split)| split / clamped).collect());
             println!("group {name:8} M = {m:3}, {channels:2} channels: {ratio:.3}");
