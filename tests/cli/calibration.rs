@@ -122,7 +122,7 @@ fn shadows_are_taken_from_layers_that_need_them_least() {
     assert_eq!(kept("--prune 0"), [true, true]);
     // The 99.9th percentile is the maximum: 508 * 1 <= 508, and 508 * 1.5 > 508.
     assert_eq!(kept("--ratio 1"), [true, true]);
-    assert_eq!(kept("--ratio 1.5")[1], false);
+    assert!(!kept("--ratio 1.5")[1]);
 }
 
 /// What the files of a product say: levels `q − z` and scales of weights with one group, and the output.
