@@ -12,7 +12,7 @@ use mixgemm::{Activations, Error, InputScale};
 /// Steps of progress that each tensor takes.
 pub(crate) const STEPS: usize = 2;
 
-/// A rule for static scales: `max`, `percentile:99.9` or `least-error`.
+/// A rule for static scales: `max`, `percentile:99.9`, `channels:0.3` or `least-error`.
 pub(crate) fn rule(s: &str) -> Result<ScaleRule, String> {
     let found = match s.split_once(':') {
         None if s == "max" => Some(ScaleRule::Max),
@@ -21,9 +21,15 @@ pub(crate) fn rule(s: &str) -> Result<ScaleRule, String> {
             let percent = p.parse().ok().filter(|p| *p > 0.0 && *p <= 100.0);
             percent.map(|percent: f64| ScaleRule::Percentile(percent / 100.0))
         }
+        Some(("channels", p)) => {
+            let percent = p.parse().ok().filter(|p| (0.0..100.0).contains(p));
+            percent.map(|percent: f64| ScaleRule::Channels(percent / 100.0))
+        }
         _ => None,
     };
-    found.ok_or_else(|| "max, least-error, or percentile:P with P above 0 and at most 100".into())
+    let expected =
+        "max, least-error, percentile:P with P above 0 and at most 100, or channels:P with P from 0 to below 100";
+    found.ok_or_else(|| expected.into())
 }
 
 /// How a rule is spelled.
@@ -31,6 +37,7 @@ pub(crate) fn rule_name(rule: ScaleRule) -> String {
     match rule {
         ScaleRule::Max => "max".into(),
         ScaleRule::Percentile(p) => format!("percentile:{}", (p * 1e8).round() / 1e6),
+        ScaleRule::Channels(p) => format!("channels:{}", (p * 1e8).round() / 1e6),
         ScaleRule::LeastError => "least-error".into(),
     }
 }

@@ -28,7 +28,8 @@ const P999: ScaleRule = ScaleRule::Percentile(0.999);
                   the outliers of every input channel (activations beyond 127 t), and writes all of it into a file \
                   that `matmul --calibration` takes. Tensors are f32, f16 or bf16; each is read twice, one at a time.",
     after_help = "Scales: max has no outliers among the samples; percentile:P lets P percent of all magnitudes be \
-                  inside (llm.npu: 99.9); least-error has the least expected squared error of clamped activations.\n\n\
+                  inside (llm.npu: 99.9); channels:P reaches the largest magnitude outside of P percent of the \
+                  channels; least-error has the least expected squared error of clamped activations.\n\n\
                   Shadows: llm.npu (arXiv 2407.05858) drops the outlier part of the layers that need it least. --prune \
                   F takes it from the fraction F with the least max|x|/t; --ratio THETA, the rule of its released \
                   tools, from layers with p99.9 * THETA > max, and gives the others the scale p99.9/127. `matmul \
@@ -42,7 +43,7 @@ const P999: ScaleRule = ScaleRule::Percentile(0.999);
 pub(crate) struct Args {
     #[command(flatten)]
     layers: Layers,
-    /// How scales are chosen: max, percentile:P or least-error; percentile:99.9, or max with --ratio, unless given
+    /// How scales are chosen: max, percentile:P, channels:P or least-error; percentile:99.9, or max with --ratio, unless given
     #[arg(long, value_parser = samples::rule)]
     scale: Option<ScaleRule>,
     /// Take the shadow from this fraction of the layers, 0 to 1

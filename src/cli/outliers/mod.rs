@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// CAL.json, FILE.safetensors or FILE.safetensors:TENSOR, any number of them
     #[arg(required = true, value_name = ARGUMENT)]
     files: Vec<String>,
-    /// How scales of sample activations are chosen: max, percentile:P or least-error
+    /// How scales of sample activations are chosen: max, percentile:P, channels:P or least-error
     #[arg(long, value_parser = samples::rule, default_value = "percentile:99.9")]
     scale: ScaleRule,
     /// Draw into this SVG file
