@@ -9,6 +9,7 @@ mod destination;
 mod device;
 mod doctor;
 mod drawing;
+mod embed;
 mod explore;
 mod machine;
 mod matmul;
@@ -59,6 +60,7 @@ enum Command {
     Bench(Box<bench::Args>),
     Simulate(Box<simulate::Args>),
     Explore(Box<explore::Args>),
+    Embed(Box<embed::Args>),
     Doctor(Box<doctor::Args>),
 }
 
@@ -83,6 +85,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args, program.json, &mut out),
         Command::Simulate(args) => simulate::run(&args, program.json, &mut out),
         Command::Explore(args) => explore::run(&args, program.json, &mut out),
+        Command::Embed(args) => embed::run(&args, program.json, &mut out),
         Command::Doctor(args) => doctor::run(&args, program.json, &mut out),
     };
     match result.and_then(|code| Ok(out.flush().map(|()| code)?)) {

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 
 /// A tensor to be written.
 struct Written<'a> {
-    name: &'static str,
+    name: &'a str,
     shape: (usize, usize),
     values: Values<'a>,
 }
@@ -82,6 +82,16 @@ pub(crate) fn save(
         tensors.extend(written.map(|(name, shape, values)| Written { name, shape, values }));
     }
     write(to, &tensors, metadata)
+}
+
+/// Writes matrices by name.
+pub(crate) fn save_matrices(to: &Destination, matrices: &[(String, Mat<f32>)]) -> Result<()> {
+    let tensors = matrices.iter().map(|(name, matrix)| Written {
+        name,
+        shape: (matrix.rows(), matrix.cols()),
+        values: Values::F32(matrix.data()),
+    });
+    write(to, &tensors.collect::<Vec<_>>(), &BTreeMap::new())
 }
 
 /// Writes a file. Wider elements come first, so all are aligned; metadata

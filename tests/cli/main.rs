@@ -6,6 +6,7 @@ mod bench;
 mod cache;
 mod calibration;
 mod doctor;
+mod embed;
 mod explore;
 mod explore_runs;
 mod mixpe_sim;
