@@ -108,6 +108,11 @@ extern crate std;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// The accelerator of the page on adding one, compiled and run as a test.
+#[cfg(all(doctest, feature = "lab"))]
+#[doc = include_str!("../docs/adding-an-accelerator.md")]
+struct AddingAnAccelerator;
+
 pub mod accel;
 pub mod backend;
 pub mod base;

@@ -49,6 +49,34 @@ fn names_are_unique_and_found() {
     }
 }
 
+/// Every accelerator has values and a cost under one name, and none has one of them alone.
+#[cfg(feature = "lab")]
+#[test]
+fn values_and_costs_have_the_same_names() {
+    use mixgemm::accel::catalogue::{Accelerator, named};
+    use mixgemm::accel::hardware::Hardware;
+    // An NPU has a latency model instead of parts.
+    let npu = |name: &&str| name.starts_with("npu-");
+    let all = ACCELERATORS.iter().map(Accelerator::name);
+    let (npus, values): (BTreeSet<&str>, BTreeSet<&str>) = all.partition(npu);
+    for name in npus {
+        let error = named(name).unwrap().hardware().unwrap_err().to_string();
+        assert!(
+            error.starts_with("device: expected an accelerator with the cost of its parts"),
+            "{error}"
+        );
+    }
+    let costs: BTreeSet<&str> = Hardware::catalogue().iter().map(|hardware| &*hardware.name).collect();
+    assert_eq!(values, costs);
+    for name in values {
+        assert_eq!(named(name).unwrap().hardware(), Hardware::named(name), "{name}");
+        assert_eq!(Hardware::named(name).unwrap().name, name);
+    }
+    let stranger = Accelerator::new(|| Box::new(tpu::int8()), "name = 'other'\nbase = 'tpu-int8'");
+    let error = stranger.hardware().unwrap_err().to_string();
+    assert_eq!(error, "name: expected tpu-int8, found other");
+}
+
 #[test]
 fn what_is_not_there_is_named() {
     for (name, mode, expected) in [

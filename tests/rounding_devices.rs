@@ -165,7 +165,7 @@ fn check<E: FloatElement>(
 fn devices_compute_what_their_formulas_say_within_their_bounds() {
     let draw = &mut Draw::new(61);
     let ieee = UNITS[0];
-    let mut shares = [0f64; 10];
+    let mut shares = [0f64; 11];
     for (m, n, k) in SHAPES {
         for scheme in schemes() {
             let (w, x) = (weights_for(draw, scheme, n, k), halves_of(draw, m, k));
@@ -194,6 +194,7 @@ fn devices_compute_what_their_formulas_say_within_their_bounds() {
                 check(&fp16::array(), &w, &x, multiplied(f32, Conversion::Stored)),
                 check(&fp16::array_f16(), &w, &x, multiplied(f16, Conversion::Stored)),
                 check(&dequant::w4a16(), &w, &x, multiplied(f32, Conversion::Original)),
+                check(&dequant::w4a16_f16(), &w, &x, multiplied(f16, Conversion::Original)),
                 check(
                     &dequant::w4a16_rescaled(),
                     &w,
@@ -300,7 +301,7 @@ fn no_row_and_no_thread_changes_another() {
             }
         }
     });
-    assert_eq!(devices, 10);
+    assert_eq!(devices, 12);
 }
 
 fn one(codes: &[u8], scale: f32, zero: u16) -> QuantMatrix {
@@ -514,6 +515,6 @@ fn what_is_not_taken_is_an_error() {
     assert!(dequant::w4a16().bound(&w, Mat::<f16>::zeros(1, 3).view()).is_err());
     assert_eq!(
         ACCELERATORS.iter().filter(|a| a.device().capabilities().native).count(),
-        10
+        12
     );
 }

@@ -22,4 +22,5 @@ pub mod hardware;
 pub mod memory;
 #[cfg(feature = "lab")]
 pub mod npu;
+pub mod two_level;
 pub mod weights;

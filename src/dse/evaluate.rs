@@ -8,7 +8,6 @@
 
 use crate::accel::array::{Array, Extents};
 use crate::accel::cost::dram::DramEnergy;
-use crate::accel::hardware::dequantise::Position;
 use crate::accel::hardware::estimate::{Bounds, Estimate};
 use crate::accel::hardware::{Hardware, Scratchpad, Scratchpads};
 use crate::base::error::{Error, Result};
@@ -16,7 +15,6 @@ use crate::dse::format::Format;
 use crate::dse::outcome::{Outcome, Row};
 use crate::dse::space::Point;
 use crate::dse::workload::{Layer, Workload};
-use crate::quant::scheme::Group;
 use alloc::string::String;
 use alloc::{format, vec::Vec};
 use std::collections::HashMap;
@@ -26,26 +24,15 @@ impl Point {
     /// The accelerator of this point: that of the catalogue with the point's values.
     ///
     /// # Errors
-    /// [`Error::Value`] for a device that is not in the catalogue.
+    /// [`Error::Unsupported`] naming the axis whose value the device does not have.
     pub fn hardware(&self) -> Result<Hardware> {
-        let mut hardware = Hardware::named(&self.device)?;
+        let format = self.format();
+        format.check()?;
+        let mut hardware = Hardware::named(&self.device)?.holding(&format.scheme(), format.mode());
         hardware.array = Array::new(self.array.rows, self.array.cols, self.dataflow)?;
         hardware.clock_mhz = self.clock_mhz;
         hardware.node_nm = f64::from(self.node_nm);
         hardware.element.accumulator = self.accumulator;
-        hardware.formats.weight_bits = u32::from(self.bits);
-        let integer = hardware.element.activation_bits == 8;
-        hardware.dequantisation.position = self.dequantisation;
-        hardware.dequantisation.group = match self.group.0 {
-            Group::Length(length) => length as u64,
-            Group::Channel | Group::Tensor => 0,
-        };
-        (hardware.dequantisation.scale_bits, hardware.dequantisation.zero_bits) = match self.dequantisation {
-            Position::None => (0, 0),
-            // Integer weights that are scaled before the array have 8-bit scales: what is left is a scale per channel.
-            Position::Before if integer => (8, self.zero.bits(self.bits)),
-            Position::Before | Position::After => (16, self.zero.bits(self.bits)),
-        };
         resize(&mut hardware.memory.activation, self.buffers_kib.activation);
         resize(&mut hardware.memory.weight, self.buffers_kib.weight);
         resize(&mut hardware.memory.output, self.buffers_kib.output);

@@ -103,17 +103,8 @@ impl Matrix {
         let (m, n, k) = self.extents();
         let mut y = Mat::<f32>::zeros(m, n);
         match values {
-            Values::Backend {
-                first,
-                scheme,
-                mode,
-                backend,
-            } => {
-                let rounded = first
-                    .map(|scheme| QuantMatrix::quantize(self.weights.view(), scheme))
-                    .transpose()?;
-                let rounded = rounded.map(|w| w.dequantize());
-                let w = QuantMatrix::quantize(rounded.as_ref().unwrap_or(&self.weights).view(), *scheme)?;
+            Values::Backend { scheme, mode, backend } => {
+                let w = QuantMatrix::quantize(self.weights.view(), *scheme)?;
                 let x: Activations<'_> = match mode {
                     Mode::Native | Mode::Exact => self.narrow.view().into(),
                     _ => self.inputs.view().into(),

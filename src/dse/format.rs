@@ -1,26 +1,23 @@
 //! Formats: the part of a design that decides values, and the backends that compute them.
 //!
-//! | device | input | accumulator | values |
-//! |---|---|---|---|
-//! | `mixpe-w4a8`, `tpu-int8` | `a8`, `a8row` | any integer that cannot overflow | exact integers: the caller's backend, which gives the devices' bits |
-//! | `mixpe-w4a16` | `f16` | `f32`, `f16` | the fused element, emulated |
-//! | `fp16` | `f16`, bits = 16 | `f32`, `f16` | f16 weights through the f16 multiplier, emulated |
-//! | `dequant-w4a16` | `f16` | `f32`, `f16` | weights dequantised to f16, then the same multiplier |
-//! | any other of the [catalogue](crate::accel::catalogue) | what it takes | | the caller's backend where it is exact, else the device |
+//! | device | input | values |
+//! |---|---|---|
+//! | exact, int8 activations | `a8`, `a8row` | the caller's backend, which gives the devices' bits |
+//! | exact, f16 activations | `f16` | the same |
+//! | rounding, f16 activations | `f16` | the device, emulated |
+//! | `dequant-w4a8` | `a8row` | the device, emulated |
+//! | without dequantisation (`fp16`), bits = 16 | `f16` | f16 weights through the f16 multiplier, emulated |
 //!
-//! `tpu-int8` with dequantisation `before` has the group's weights dequantised and rounded once more, to symmetric 8 bits
-//! with one scale per channel, so that its array sums over all of K. QServe (arXiv 2405.04532) rounds to 8 bits first and splits these into groups with
-//! integer scales; its values are not these.
+//! Names are those of the [catalogue](crate::accel::catalogue). The place of dequantisation and a floating-point accumulator
+//! are the device's own; an integer accumulator may be of any width that holds the sums, which changes no value.
 #![forbid(unsafe_code)]
 
-use crate::accel::catalogue::dequant;
+use crate::accel::catalogue;
 use crate::accel::catalogue::fp16;
-use crate::accel::catalogue::mixpe::MixPe;
-use crate::accel::catalogue::{ACCELERATORS, Accelerator};
 use crate::accel::cost::element::Accumulator;
 use crate::accel::element::float::FloatElement;
-use crate::accel::element::half::Accumulator as Sum;
 use crate::accel::float_device::FloatDevice;
+use crate::accel::hardware::Hardware;
 use crate::accel::hardware::dequantise::Position;
 use crate::backend::AnyBackend;
 use crate::base::error::{Error, Result};
@@ -135,8 +132,6 @@ type Product = fn(MatRef<'_, f16>, MatRef<'_, f16>, MatMut<'_, f32>);
 pub enum Values {
     /// A backend on quantised weights.
     Backend {
-        /// Weights are rounded to this scheme before they are rounded to the other.
-        first: Option<Scheme>,
         /// What is multiplied.
         scheme: Scheme,
         /// How inputs enter.
@@ -159,12 +154,7 @@ impl Values {
     #[must_use]
     pub fn key(&self) -> String {
         match self {
-            Self::Backend {
-                first,
-                scheme,
-                mode,
-                backend,
-            } => format!("{} {mode:?} {first:?} {scheme:?}", backend.name()),
+            Self::Backend { scheme, mode, backend } => format!("{} {mode:?} {scheme:?}", backend.name()),
             Self::Whole(name, _) => format!("f16 {name}"),
         }
     }
@@ -192,142 +182,78 @@ impl Format {
     /// # Errors
     /// [`Error::Unsupported`] naming the axis whose value the device does not take.
     pub fn values(&self, host: &Arc<dyn AnyBackend>) -> Result<Values> {
-        let scheme = Scheme {
+        self.check()?;
+        if self.dequantisation == Position::None {
+            return Ok(match self.accumulator {
+                Accumulator::F16 => Values::Whole("f16", |x, w, y| whole(&fp16::array_f16(), x, w, y)),
+                _ => Values::Whole("f32", |x, w, y| whole(&fp16::array(), x, w, y)),
+            });
+        }
+        let own: Arc<dyn AnyBackend> = catalogue::named(&self.device)?.device().into();
+        let native = own.capabilities().native;
+        Ok(Values::Backend {
+            scheme: self.scheme(),
+            mode: if native { Mode::Native } else { self.mode() },
+            backend: if native { own } else { Arc::clone(host) },
+        })
+    }
+
+    /// The scheme of its weights.
+    pub(crate) fn scheme(&self) -> Scheme {
+        Scheme {
             group: self.group.0,
             zero: self.zero.into(),
             ..Scheme::int(self.bits)
-        };
-        match self.device.as_str() {
-            "mixpe-w4a8" => {
-                self.expect(1..=4, Position::After)?;
-                self.integers(None, scheme, host)
-            }
-            "tpu-int8" if self.dequantisation == Position::Before => {
-                self.expect(1..=7, Position::Before)?;
-                self.integers(Some(scheme), Scheme::int(8), host)
-            }
-            "tpu-int8" => {
-                self.expect(1..=8, Position::After)?;
-                self.integers(None, scheme, host)
-            }
-            "mixpe-w4a16" => {
-                self.expect(1..=4, Position::After)?;
-                let backend: Arc<dyn AnyBackend> = match self.float()? {
-                    Sum::F32 => Arc::new(MixPe::w4a16_fused()),
-                    Sum::F16 => Arc::new(MixPe::w4a16_fused_f16()),
-                };
-                Ok(native(scheme, backend))
-            }
-            "fp16" => {
-                self.expect(16..=16, Position::None)?;
-                Ok(match self.float()? {
-                    Sum::F32 => Values::Whole("f32", |x, w, y| whole(&fp16::array(), x, w, y)),
-                    Sum::F16 => Values::Whole("f16", |x, w, y| whole(&fp16::array_f16(), x, w, y)),
-                })
-            }
-            "dequant-w4a16" => {
-                self.expect(1..=4, Position::Before)?;
-                let backend: Arc<dyn AnyBackend> = match self.float()? {
-                    Sum::F32 => Arc::new(dequant::w4a16()),
-                    Sum::F16 => {
-                        let mut element = *dequant::w4a16().element();
-                        element.accumulator = Sum::F16;
-                        Arc::new(FloatDevice::new("dequant-w4a16-f16", element))
-                    }
-                };
-                Ok(native(scheme, backend))
-            }
-            _ => self.of_catalogue(scheme, host),
         }
     }
 
-    /// Who computes the values on any other device: the host where it is exact, else its own emulation.
-    fn of_catalogue(&self, scheme: Scheme, host: &Arc<dyn AnyBackend>) -> Result<Values> {
-        let named = |accelerator: &&Accelerator| accelerator.name() == self.device;
-        let Some(accelerator) = ACCELERATORS.iter().find(named) else {
-            let names: Vec<&str> = ACCELERATORS.iter().map(Accelerator::name).collect();
-            return Err(Error::unsupported("device", names.join(", "), self.device.as_str()));
-        };
-        let backend: Arc<dyn AnyBackend> = accelerator.device().into();
-        let capabilities = backend.capabilities();
-        self.expect(capabilities.min_bits..=capabilities.max_bits, self.dequantisation)?;
-        capabilities.check_scheme(&scheme)?;
+    /// The mode of its activations on an exact device.
+    pub(crate) const fn mode(&self) -> Mode {
         match self.input {
-            Input::F16 if capabilities.native => self.float().map(|_| native(scheme, backend)),
-            Input::A8 | Input::A8Row if capabilities.takes(Mode::A8) => self.integers(None, scheme, host),
-            _ => {
-                let expected = match (capabilities.takes(Mode::A8), capabilities.native) {
-                    (true, _) => "a8 or a8row",
-                    (_, true) => "f16",
-                    _ => "another device, as this one takes none of the inputs",
-                };
-                Err(Error::unsupported("input", expected, format!("{:?}", self.input)))
-            }
+            Input::A8 => Mode::A8,
+            Input::A8Row => Mode::A8Row,
+            Input::F16 => Mode::Exact,
         }
     }
 
-    fn expect(&self, bits: core::ops::RangeInclusive<u8>, dequantisation: Position) -> Result<()> {
+    /// Whether the device takes it.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] naming the axis, with what the device has there.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |axis, expected: &str, found: String| Err(Error::unsupported(axis, expected, found));
+        let accelerator = catalogue::named(&self.device).map_err(|error| match error {
+            Error::Value { expected, found, .. } => Error::unsupported("device", expected, found),
+            other => other,
+        })?;
+        let (own, capabilities) = (Hardware::named(&self.device)?, accelerator.device().capabilities());
+        let position = own.dequantisation.position;
+        let bits = if position == Position::None {
+            16..=16
+        } else {
+            capabilities.min_bits..=capabilities.max_bits
+        };
         if !bits.contains(&self.bits) {
             let expected = format!("{} to {}", bits.start(), bits.end());
-            return Err(Error::unsupported("bits", expected, format!("{}", self.bits)));
+            return refuse("bits", &expected, format!("{}", self.bits));
         }
-        if self.dequantisation != dequantisation {
-            let name = |position| match position {
-                Position::None => "none",
-                Position::Before => "before",
-                Position::After => "after",
-            };
-            let (expected, found) = (name(dequantisation), name(self.dequantisation));
-            return Err(Error::unsupported("dequantisation", expected, found));
+        if self.dequantisation != position {
+            return refuse("dequantisation", position.name(), self.dequantisation.name().into());
         }
-        Ok(())
-    }
-
-    fn float(&self) -> Result<Sum> {
-        if self.input != Input::F16 {
-            return Err(Error::unsupported("input", "f16", format!("{:?}", self.input)));
-        }
-        match self.accumulator {
-            Accumulator::F32 => Ok(Sum::F32),
-            Accumulator::F16 => Ok(Sum::F16),
-            Accumulator::Integer(_) => Err(Error::unsupported(
-                "accumulator",
-                "f16 or f32",
-                format!("{}", self.accumulator),
-            )),
-        }
-    }
-
-    fn integers(&self, first: Option<Scheme>, scheme: Scheme, host: &Arc<dyn AnyBackend>) -> Result<Values> {
-        let mode = match self.input {
-            Input::A8 if first.is_none() => Mode::A8,
-            Input::A8Row => Mode::A8Row,
-            _ => {
-                let expected = if first.is_none() { "a8 or a8row" } else { "a8row" };
-                return Err(Error::unsupported("input", expected, format!("{:?}", self.input)));
-            }
+        let integer = own.element.activation_bits == 8;
+        let (inputs, expected): (&[Input], _) = match (integer, capabilities.native) {
+            (true, true) => (&[Input::A8Row], "a8row"),
+            (true, false) => (&[Input::A8, Input::A8Row], "a8 or a8row"),
+            (false, _) => (&[Input::F16], "f16"),
         };
-        if !matches!(self.accumulator, Accumulator::Integer(_)) {
-            return Err(Error::unsupported(
-                "accumulator",
-                "i8 to i64",
-                format!("{}", self.accumulator),
-            ));
+        if !inputs.contains(&self.input) {
+            return refuse("input", expected, format!("{:?}", self.input));
         }
-        Ok(Values::Backend {
-            first,
-            scheme,
-            mode,
-            backend: Arc::clone(host),
-        })
-    }
-}
-
-fn native(scheme: Scheme, backend: Arc<dyn AnyBackend>) -> Values {
-    Values::Backend {
-        first: None,
-        scheme,
-        mode: Mode::Native,
-        backend,
+        match (own.element.accumulator, self.accumulator) {
+            (Accumulator::Integer(_), Accumulator::Integer(_)) => Ok(()),
+            (Accumulator::Integer(_), found) => refuse("accumulator", "i8 to i64", format!("{found}")),
+            (own, found) if own == found => Ok(()),
+            (own, found) => refuse("accumulator", &format!("{own}"), format!("{found}")),
+        }
     }
 }

@@ -333,7 +333,8 @@ fn demo_finds_the_same_bits_everywhere() {
         };
         assert_eq!(row["bits_equal_reference"], expected, "{row}");
         assert!(
-            row["mode"] != "native" || row["sqnr_kernel_db"].as_f64() > Some(40.0),
+            row["mode"] != "native"
+                || row["sqnr_kernel_db"].as_f64() > Some(if row["backend"] == "dequant-w4a8" { 25.0 } else { 40.0 }),
             "{row}"
         );
     }

@@ -356,7 +356,7 @@ fn devices_bring_widths_and_energies() {
     fs::write(b.path("bad.toml"), "base = 'tpu-int8'\n[memory.weight]\nbyte = 1").unwrap();
     for (device, found) in [
         ("mixpe", "found `mixpe`"),
-        ("abacus", "FILE.toml, or one of fp16, "),
+        ("abacus", "FILE.toml, or one of mixpe-w4a8, "),
         ("gone.toml", "no such file"),
         ("bad.toml", "unknown field `byte`"),
     ] {

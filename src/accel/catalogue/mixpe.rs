@@ -8,6 +8,7 @@
 //! at all; the devices with a [`ShiftAddHalf`] element are the cheaper readings, each under its own name.
 #![forbid(unsafe_code)]
 
+use crate::accel::catalogue::Accelerator;
 use crate::accel::device::Device;
 use crate::accel::element::half::{Accumulator, HalfFloat};
 use crate::accel::element::shift_add::{ShiftAddF16, ShiftAddI8};
@@ -21,6 +22,80 @@ use crate::epilogue::{Epilogue, Output};
 use crate::quant::input::{Activations, Mode};
 use crate::quant::matrix::QuantMatrix;
 use alloc::boxed::Box;
+
+/// [`MixPe::w4a8`] with its cost: four gated shifts of an int8 activation and three adders. A group of 128 products takes
+/// 19 bits; the paper does not give the accumulator, this is one of 24.
+pub const W4A8: Accelerator = Accelerator::new(
+    || Box::new(MixPe::w4a8()),
+    r#"
+name = "mixpe-w4a8"
+base = "fp16"
+element = { multiplier = "shift-add", weight_bits = 4, activation_bits = 8, accumulator = "i24" }
+formats = { weight_bits = 4, activation_bits = 8 }
+dequantisation = { position = "after", group = 128, scale_bits = 16, zero_bits = 4 }
+"#,
+)
+.exact(|values| MixPe::w4a8().with_values_from(values));
+
+/// [`MixPe::w4a16`] with its cost: the integer product of significand and code is shifted to its place in a fixed-point
+/// accumulator. 52 bits hold every group of 128.
+pub const W4A16: Accelerator = Accelerator::new(
+    || Box::new(MixPe::w4a16()),
+    r#"
+name = "mixpe-w4a16"
+base = "mixpe-w4a16-fused"
+element = { accumulator = "i52" }
+"#,
+)
+.exact(|values| MixPe::w4a16().with_values_from(values));
+
+/// [`MixPe::w4a16_fused`] with its cost: integer product of significand and code, one normalisation, an f32 adder.
+pub const W4A16_FUSED: Accelerator = Accelerator::new(
+    || Box::new(MixPe::w4a16_fused()),
+    r#"
+name = "mixpe-w4a16-fused"
+base = "fp16"
+element = { multiplier = "shift-add-float", weight_bits = 4 }
+formats = { weight_bits = 4 }
+dequantisation = { position = "after", group = 128, scale_bits = 16, zero_bits = 4 }
+"#,
+);
+
+/// [`MixPe::w4a16_fused_f16`] with its cost: the only way to come near the published gain over FP16. Groups of 128
+/// overflow it once activations exceed about 34 on average.
+pub const W4A16_FUSED_F16: Accelerator = Accelerator::new(
+    || Box::new(MixPe::w4a16_fused_f16()),
+    "name = 'mixpe-w4a16-fused-f16'\nbase = 'mixpe-w4a16-fused'\nelement = { accumulator = 'f16' }",
+);
+
+/// [`MixPe::w4a16_naive`] with its cost: gates for four terms of 16 bits, three adders of exponents, three f16 adders, and
+/// one more for the sum.
+pub const W4A16_NAIVE: Accelerator = Accelerator::new(
+    || Box::new(MixPe::w4a16_naive()),
+    r#"
+name = "mixpe-w4a16-naive"
+base = "mixpe-w4a16-fused-f16"
+[element]
+multiplier = "parts"
+parts = [
+    { count = 64, part = "and-gate" },
+    { count = 3, part = { adder = { bits = 5 } } },
+    { count = 3, part = "f16-adder" },
+]
+"#,
+);
+
+/// [`MixPe::w4a16_flush`] at the price of [`W4A16_NAIVE`]: what flushing saves in an adder is not published.
+pub const W4A16_FLUSH: Accelerator = Accelerator::new(
+    || Box::new(MixPe::w4a16_flush()),
+    "name = 'mixpe-w4a16-flush'\nbase = 'mixpe-w4a16-naive'",
+);
+
+/// [`MixPe::w4a16_saturate`] at the price of [`W4A16_NAIVE`]: what saturation takes in an adder is not published.
+pub const W4A16_SATURATE: Accelerator = Accelerator::new(
+    || Box::new(MixPe::w4a16_saturate()),
+    "name = 'mixpe-w4a16-saturate'\nbase = 'mixpe-w4a16-naive'",
+);
 
 const FUSED: ShiftAddHalf = ShiftAddHalf {
     adds: Adds::Fused,

@@ -1,4 +1,8 @@
-//! The accelerators: one file each, data and a choice of processing element, and one line in [`ACCELERATORS`].
+//! The accelerators: one file each, and one line in [`ACCELERATORS`].
+//!
+//! An [`Accelerator`] has two halves under one name. Its *values* come from a backend, bit for bit. Its *cost* (cycles,
+//! bits moved, energy, area) follows from a file of data; with feature `lab` it is read by
+//! [`Accelerator::hardware`], and [`Accelerator::run`] returns both for one product.
 #![forbid(unsafe_code)]
 
 pub mod dequant;
@@ -12,60 +16,84 @@ use crate::backend::{AnyBackend, Capabilities};
 use crate::base::error::{Error, Result};
 use crate::quant::input::Mode;
 use alloc::{boxed::Box, vec::Vec};
-use mixpe::MixPe;
 
 /// A backend behind the object-safe trait.
 type Boxed = Box<dyn AnyBackend>;
 
-/// One accelerator of the catalogue.
+/// One accelerator: what it returns, and what that costs.
+///
+/// ```
+/// use mixgemm::accel::catalogue::{Accelerator, tpu};
+/// const MINE: Accelerator = Accelerator::new(|| Box::new(tpu::int8()), "base = 'tpu-int8'\nname = 'tpu-int8'");
+/// assert_eq!(MINE.name(), "tpu-int8");
+/// assert!(MINE.device().capabilities().a8);
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Accelerator {
     device: fn() -> Boxed,
     fast: Option<fn(Boxed) -> Boxed>,
-}
-
-/// An exact device; other backends can compute its values.
-macro_rules! exact {
-    ($device:expr) => {
-        Accelerator {
-            device: || Box::new($device),
-            fast: Some(|values| $device.with_values_from(values)),
-        }
-    };
-}
-
-/// A device that rounds.
-macro_rules! rounding {
-    ($device:expr) => {
-        Accelerator {
-            device: || Box::new($device),
-            fast: None,
-        }
-    };
+    cost: Option<&'static str>,
 }
 
 /// All accelerators. Those whose names begin alike stand together, the usual one first.
 pub static ACCELERATORS: &[Accelerator] = &[
-    exact!(MixPe::w4a8()),
-    exact!(MixPe::w4a16()),
-    rounding!(MixPe::w4a16_fused()),
-    rounding!(MixPe::w4a16_fused_f16()),
-    rounding!(MixPe::w4a16_naive()),
-    rounding!(MixPe::w4a16_flush()),
-    rounding!(MixPe::w4a16_saturate()),
-    exact!(tpu::int8()),
-    rounding!(fp16::array()),
-    rounding!(fp16::array_f16()),
-    rounding!(dequant::w4a16()),
-    rounding!(dequant::w4a16_rescaled()),
-    rounding!(dequant::w4a16_quantised()),
+    mixpe::W4A8,
+    mixpe::W4A16,
+    mixpe::W4A16_FUSED,
+    mixpe::W4A16_FUSED_F16,
+    mixpe::W4A16_NAIVE,
+    mixpe::W4A16_FLUSH,
+    mixpe::W4A16_SATURATE,
+    tpu::INT8,
+    fp16::F32,
+    fp16::F16,
+    dequant::W4A16,
+    dequant::W4A16_F16,
+    dequant::W4A16_RESCALED,
+    dequant::W4A16_QUANTISED,
+    dequant::W4A8,
     #[cfg(feature = "lab")]
-    exact!(npu::int8()),
+    npu::INT8,
     #[cfg(feature = "lab")]
-    exact!(npu::grouped()),
+    npu::GROUPED,
 ];
 
 impl Accelerator {
+    /// An accelerator with this device. `cost` is a file in TOML, as
+    #[cfg_attr(
+        feature = "lab",
+        doc = "[`Hardware::from_toml`](crate::accel::hardware::Hardware::from_toml) reads it;"
+    )]
+    #[cfg_attr(not(feature = "lab"), doc = "`Hardware::from_toml` of feature `lab` reads it;")]
+    /// its `name` is the device's.
+    #[must_use]
+    pub const fn new(device: fn() -> Box<dyn AnyBackend>, cost: &'static str) -> Self {
+        Self {
+            device,
+            fast: None,
+            cost: Some(cost),
+        }
+    }
+
+    /// An accelerator with this device that is not made of priced parts.
+    #[must_use]
+    pub const fn without_cost(device: fn() -> Box<dyn AnyBackend>) -> Self {
+        Self {
+            device,
+            fast: None,
+            cost: None,
+        }
+    }
+
+    /// The same accelerator, whose device is exact: this is it with values of another backend.
+    #[must_use]
+    pub const fn exact(self, fast: fn(Box<dyn AnyBackend>) -> Box<dyn AnyBackend>) -> Self {
+        Self {
+            fast: Some(fast),
+            ..self
+        }
+    }
+
     /// Its device.
     #[must_use]
     pub fn device(&self) -> Boxed {
@@ -83,6 +111,31 @@ impl Accelerator {
     pub fn name(&self) -> &'static str {
         self.device().name()
     }
+
+    /// What it is made of, in TOML; none for an NPU, which has a latency model instead.
+    #[must_use]
+    pub const fn cost_file(&self) -> Option<&'static str> {
+        self.cost
+    }
+}
+
+/// The accelerator of this name.
+///
+/// ```
+/// use mixgemm::accel::catalogue::named;
+/// assert_eq!(named("mixpe-w4a8")?.name(), "mixpe-w4a8");
+/// assert!(named("mixpe").unwrap_err().to_string().starts_with("device: expected mixpe-w4a8, mixpe-w4a16, "));
+/// # Ok::<(), mixgemm::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Value`] for a name that there is not; all names are listed.
+pub fn named(name: &str) -> Result<&'static Accelerator> {
+    let found = ACCELERATORS.iter().find(|accelerator| accelerator.name() == name);
+    found.ok_or_else(|| {
+        let names: Vec<_> = ACCELERATORS.iter().map(Accelerator::name).collect();
+        Error::value("device", names.join(", "), name)
+    })
 }
 
 /// All names that [`find`] takes: before those of a series of accelerators what their names begin with.

@@ -1,9 +1,19 @@
 //! The NPU of llm.npu (arXiv 2407.05858) with the latency model `hexagon-8gen3`; see [`npu`](crate::accel::npu).
 #![forbid(unsafe_code)]
 
+use crate::accel::catalogue::Accelerator;
 use crate::accel::npu::Npu;
 use crate::accel::npu::grouped::Grouped;
 use crate::accel::npu::profile::Profile;
+use alloc::boxed::Box;
+
+/// [`int8`]. What it costs is the latency of its profile; of its parts nothing is published.
+pub const INT8: Accelerator =
+    Accelerator::without_cost(|| Box::new(int8())).exact(|values| int8().with_values_from(values));
+
+/// [`grouped`], with the same latency model.
+pub const GROUPED: Accelerator =
+    Accelerator::without_cost(|| Box::new(grouped())).exact(|values| grouped().with_values_from(values));
 
 /// Symmetric int8 weights and activations with one scale each: the modes `a8given` and `a8static`.
 ///

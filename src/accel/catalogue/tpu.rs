@@ -5,8 +5,22 @@
 //! over them; scales and what is left of zero points are applied after each group.
 #![forbid(unsafe_code)]
 
+use crate::accel::catalogue::Accelerator;
 use crate::accel::device::Device;
 use crate::accel::element::multiply::MultiplyI8;
+use alloc::boxed::Box;
+
+/// [`int8`] with its cost: a multiplier and a 32-bit adder an element, weights of 8 bits with a scale per channel.
+pub const INT8: Accelerator =
+    Accelerator::new(|| Box::new(int8()), COST).exact(|values| int8().with_values_from(values));
+
+const COST: &str = r#"
+name = "tpu-int8"
+base = "fp16"
+element = { multiplier = "integer", weight_bits = 8, activation_bits = 8, accumulator = "i32" }
+formats = { weight_bits = 8, activation_bits = 8 }
+dequantisation = { position = "after", group = 0, scale_bits = 16, zero_bits = 0 }
+"#;
 
 /// Weights of up to 8 bits and int8 activations: the modes `a8`, `a8row`, `a8given` and `a8static`. Its results are those
 /// of [`reference`](crate::reference), bit for bit.

@@ -1,56 +1,111 @@
-//! The built-in accelerators: one file in `cost/data/devices/`, and one line here.
+//! The cost of the built-in accelerators, read once.
 #![forbid(unsafe_code)]
 
+use crate::accel::array::Extents;
+use crate::accel::catalogue::{self, ACCELERATORS, Accelerator};
 use crate::accel::hardware::Hardware;
+use crate::accel::hardware::estimate::Estimate;
+use crate::backend::Report;
 use crate::base::error::{Error, Result};
+use crate::epilogue::{Epilogue, Output};
+use crate::quant::input::{Activations, Mode};
+use crate::quant::matrix::QuantMatrix;
+use crate::quant::scheme::Scheme;
 use alloc::vec::Vec;
 use std::sync::LazyLock;
 
-/// Reads `cost/data/devices/<name>.toml` at compile time.
-macro_rules! devices {
-    ($($name:literal),* $(,)?) => {
-        &[$(($name, include_str!(concat!("../cost/data/devices/", $name, ".toml")))),*]
-    };
-}
-
-/// Names and texts.
-const DEVICES: &[(&str, &str)] = devices![
-    "fp16",
-    "fp16-f16",
-    "dequant-w4a16",
-    "mixpe-w4a16",
-    "mixpe-w4a16-f16",
-    "tpu-int8",
-    "dequant-w4a8",
-    "mixpe-w4a8",
-];
-
 static CATALOGUE: LazyLock<Vec<Hardware>> = LazyLock::new(|| {
-    let read = |(name, text): &(&str, &str)| {
-        let hardware = Hardware::from_toml(text).unwrap_or_else(|error| panic!("built-in {name}: {error}"));
-        assert_eq!(hardware.name, *name, "a file is called what it holds");
-        hardware
+    let read = |accelerator: &Accelerator| {
+        let hardware = accelerator.hardware();
+        hardware.unwrap_or_else(|error| panic!("built-in {}: {error}", accelerator.name()))
     };
-    DEVICES.iter().map(read).collect()
+    let priced = ACCELERATORS
+        .iter()
+        .filter(|accelerator| accelerator.cost_file().is_some());
+    priced.map(read).collect()
 });
 
-/// The text of a built-in accelerator.
-pub(super) fn text(name: &str) -> Result<&'static str> {
-    let found = DEVICES.iter().find(|device| device.0 == name);
-    found.map(|device| device.1).ok_or_else(|| {
-        let names: Vec<&str> = DEVICES.iter().map(|device| device.0).collect();
-        Error::value("device", names.join(", "), name)
-    })
+impl Accelerator {
+    /// What it is made of.
+    ///
+    /// # Errors
+    /// As [`Hardware::from_toml`]; [`Error::Value`] where the file has another name than the device, and
+    /// [`Error::Unsupported`] where there is none.
+    pub fn hardware(&self) -> Result<Hardware> {
+        let file = self.cost_file().ok_or_else(|| {
+            let expected = "an accelerator with the cost of its parts";
+            Error::unsupported("device", expected, self.name())
+        })?;
+        let hardware = Hardware::from_toml(file)?;
+        if hardware.name == self.name() {
+            Ok(hardware)
+        } else {
+            Err(Error::value("name", self.name(), hardware.name))
+        }
+    }
+}
+
+impl Accelerator {
+    /// What a product of this shape costs, with weights of this scheme and inputs of this mode.
+    ///
+    /// ```
+    /// use mixgemm::accel::array::Extents;
+    /// use mixgemm::{Mode, Scheme, accel::catalogue};
+    /// let tpu = catalogue::named("tpu-int8")?;
+    /// let estimate = tpu.estimate(&Scheme::int(8).per_channel(), Mode::A8Row, Extents::new(64, 4096, 4096))?;
+    /// assert_eq!(estimate.macs, 64 * 4096 * 4096);
+    /// assert!(estimate.stall_cycles < estimate.cycles && estimate.energy.total_pj() > estimate.energy.core_pj);
+    /// # Ok::<(), mixgemm::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Accelerator::hardware`] and [`Hardware::estimate`].
+    pub fn estimate(&self, scheme: &Scheme, mode: Mode, e: Extents) -> Result<Estimate> {
+        self.hardware()?.holding(scheme, mode).estimate(e)
+    }
+
+    /// `Y = epilogue(X · Wᵀ)` with all that this accelerator has to say of it: the values in `y`, counted operations, and
+    /// the cost of the product.
+    ///
+    /// ```
+    /// use mixgemm::accel::catalogue;
+    /// use mixgemm::{Epilogue, Mat, Mode, QuantMatrix, Scheme};
+    /// let weights = Mat::from_fn(32, 128, |n, k| ((n * 128 + k) as f32 * 0.37).sin());
+    /// let w = QuantMatrix::quantize(weights.view(), Scheme::int(4).group(64).asymmetric())?;
+    /// let x = Mat::from_fn(4, 128, |m, k| (m + k) as f32 * 0.01);
+    /// let mut y = Mat::<f32>::zeros(4, 32);
+    /// let mixpe = catalogue::named("mixpe-w4a8")?;
+    /// let (report, estimate) = mixpe.run(&w, x.view().into(), Mode::A8, &Epilogue::new(), y.view_mut().into())?;
+    /// assert_eq!(report.counters.scale_multiplications, estimate.scalings.sums);
+    /// assert!(estimate.cycles > 0 && estimate.traffic.dram.weight_read > 4.0 * 32.0 * 128.0);
+    /// # Ok::<(), mixgemm::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Backend::prepare`](crate::Backend::prepare), [`Backend::run`](crate::Backend::run) and
+    /// [`Accelerator::estimate`], which has no cost for a product without operations.
+    pub fn run(
+        &self,
+        w: &QuantMatrix,
+        x: Activations<'_>,
+        mode: Mode,
+        epilogue: &Epilogue<'_>,
+        y: Output<'_>,
+    ) -> Result<(Report, Estimate)> {
+        let e = Extents::new(x.shape().0 as u64, w.n() as u64, w.k() as u64);
+        let (device, estimate) = (self.device(), self.estimate(w.scheme(), mode, e)?);
+        let report = device.run(&device.prepare(w)?, x, mode, epilogue, y)?;
+        Ok((report, estimate))
+    }
 }
 
 impl Hardware {
-    /// The built-in accelerators: 32 × 32 elements each, 500 MHz, 28 nm, and the same scratchpads and channel, so that
-    /// they differ in nothing but elements, formats and the place of scaling.
+    /// The built-in accelerators, in the order of [`ACCELERATORS`]: 32 × 32 elements each, 500 MHz, 28 nm, and the same
+    /// scratchpads and channel, so that they differ in nothing but elements, formats and the place of scaling.
     ///
     /// ```
     /// use mixgemm::accel::hardware::Hardware;
-    /// let names: Vec<&str> = Hardware::catalogue().iter().map(|hardware| &*hardware.name).collect();
-    /// assert_eq!(names[0], "fp16");
+    /// assert_eq!(Hardware::catalogue()[0].name, "mixpe-w4a8");
     /// assert!(Hardware::catalogue().iter().all(|hardware| hardware.array.macs_per_cycle() == 1024));
     /// ```
     #[must_use]
@@ -63,8 +118,9 @@ impl Hardware {
     /// # Errors
     /// [`Error::Value`]: there is none of this name; the names are listed.
     pub fn named(name: &str) -> Result<Self> {
-        text(name)?;
-        let found = CATALOGUE.iter().find(|hardware| hardware.name == name);
-        Ok(found.expect("the catalogue has every text").clone())
+        match CATALOGUE.iter().find(|hardware| hardware.name == name) {
+            Some(hardware) => Ok(hardware.clone()),
+            None => catalogue::named(name)?.hardware(),
+        }
     }
 }

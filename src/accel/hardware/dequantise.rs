@@ -35,6 +35,18 @@ pub enum Position {
     After,
 }
 
+impl Position {
+    /// `none`, `before` or `after`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Before => "before",
+            Self::After => "after",
+        }
+    }
+}
+
 /// Scales, zero points, and where they are applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,7 +100,7 @@ fn parts(element: &Element, formats: &Formats, zero_bits: u32, group: u64) -> [V
         0 => 16,
         group => u64::BITS - (group - 1).leading_zeros(),
     };
-    let sum_bits = element.activation_bits.saturating_add(carries);
+    let sum_bits = element.fixed_point_bits().saturating_add(carries);
     let with_zero = |part: Part, zero: Part| {
         if zero_bits > 0 {
             alloc::vec![part, zero]

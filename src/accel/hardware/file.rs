@@ -5,8 +5,9 @@
 //! [`dram::published`]. `examples/device.toml` has every key with a remark.
 #![forbid(unsafe_code)]
 
+use crate::accel::catalogue;
 use crate::accel::cost::dram;
-use crate::accel::hardware::{Hardware, catalogue};
+use crate::accel::hardware::Hardware;
 use crate::base::error::{Error, Result};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -58,11 +59,11 @@ fn resolve(text: &str) -> Result<Table> {
     match own.remove("base") {
         None => Ok(own),
         Some(Value::String(name)) => {
-            let base = catalogue::text(&name).map_err(|error| match error {
+            let base = catalogue::named(&name).map_err(|error| match error {
                 Error::Value { expected, found, .. } => Error::value("base", expected, found),
                 other => other,
             })?;
-            let mut table = resolve(base)?;
+            let mut table = resolve(base.cost_file().unwrap_or_default())?;
             merge(&mut table, own);
             Ok(table)
         }
@@ -121,7 +122,7 @@ mod tests {
             ("clock_mhz = ", "line 1"),
             ("name = 'x'\nname = 'y'", "line 2"),
             ("name = 'x'", "missing field"),
-            ("base = 'tpu'", "base: expected fp16, "),
+            ("base = 'tpu'", "base: expected mixpe-w4a8, "),
             ("base = 7", "base: expected the name"),
             ("base = 'fp16'\nclock_mhz = 'fast'", "clock_mhz"),
             (

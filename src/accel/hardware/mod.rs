@@ -6,6 +6,7 @@
 //! | [`dequantise`] | where scales are applied, what that takes, and from which M on it should be the other way |
 //! | [`estimate`] | cycles, energy, area, efficiency of a product |
 //! | [`mod@file`] | an accelerator of one's own, as TOML |
+//! | [`operands`] | the same accelerator with the weights of a product |
 //! | [`size`] | the same accelerator at another peak or area |
 //!
 //! The model is analytic. Cycles are those of [`array`](crate::accel::array) and [`memory`](crate::accel::memory);
@@ -17,6 +18,7 @@ pub mod catalogue;
 pub mod dequantise;
 pub mod estimate;
 pub mod file;
+pub mod operands;
 pub mod size;
 
 use crate::accel::array::Array;
