@@ -7,7 +7,7 @@ use mixgemm::accel::cost::Provenance;
 use mixgemm::accel::cost::dram::{self, DramEnergy};
 use mixgemm::accel::cost::element::{Accumulator, Multiplier};
 use mixgemm::accel::hardware::Hardware;
-use mixgemm::accel::hardware::dequantise::Position;
+use mixgemm::accel::hardware::dequantise::{Position, Scalings};
 use mixgemm::accel::hardware::estimate::{Bounds, Estimate};
 use proptest::prelude::*;
 
@@ -26,7 +26,8 @@ fn an_estimate_by_hand() {
     (int8.node_nm, int8.element.registers) = (45.0, false);
     let found = int8.estimate(Extents::new(64, 64, 256)).unwrap();
     // Two by two folds; the first load and the last store of a fold at 1024 bits a cycle.
-    let first = 32.0 * 256.0 * 8.0 + 32.0 * 256.0 * 8.0625;
+    // An activation has a 256th of its row's f32 scale, a weight that of its channel's f16 scale.
+    let first = 32.0 * 256.0 * 8.125 + 32.0 * 256.0 * 8.0625;
     assert_eq!(found.traffic.compute_cycles, 4 * (256 + 32 + 32 - 2));
     assert_eq!(
         found.stall_cycles,
@@ -37,8 +38,8 @@ fn an_estimate_by_hand() {
     // An 8-bit multiplier of 0.2 pJ and 282 µm², a 32-bit adder of 3.3 fJ and 4.35 µm² a bit.
     close(found.energy.core_pj, 1_048_576.0 * (0.2 + 32.0 * 0.0033));
     close(found.area.core_um2, 1024.0 * (282.0 + 32.0 * 4.35));
-    // Everything crosses the channel once at 15 pJ a bit; each weight has a 256th of a 16-bit scale.
-    let (activations, weights, outputs) = (64.0 * 256.0 * 8.0, 64.0 * 256.0 * 8.0625, 64.0 * 64.0 * 16.0);
+    // Everything crosses the channel once at 15 pJ a bit.
+    let (activations, weights, outputs) = (64.0 * 256.0 * 8.125, 64.0 * 256.0 * 8.0625, 64.0 * 64.0 * 16.0);
     close(found.energy.dram_pj, 15.0 * (activations + weights + outputs));
     // CACTI at 45 nm, 64-byte words: banks of 8 KiB, 4 KiB, 4 KiB. Operands enter the array twice.
     let (large, small) = ([39.0678, 56.107], [37.2974, 45.5543]);
@@ -48,13 +49,19 @@ fn an_estimate_by_hand() {
         found.energy.buffers_pj,
         of(large, 2.0 * activations, activations) + of(small, 2.0 * weights, weights) + of(small, outputs, outputs),
     );
-    // A scale per channel: five levels of 32 multiplexers, an exponent adder, an f32 multiplier and adder.
-    let scaling = 160.0 * 0.00042 + 8.0 * 0.0033 + 3.7 + 0.9;
-    assert_eq!(
-        (found.scalings.sums, found.scalings.weights, found.scalings.zero_terms),
-        (64 * 64, 0, 0)
-    );
-    close(found.energy.dequantisation_pj, 4096.0 * scaling);
+    // A scale per channel: five levels of 32 multiplexers, an exponent adder, an f32 multiplier without 13 of the 24 rows of
+    // its significand. A scale per row of activations: an f32 multiplier.
+    let fit = |b: f64| 24.0 * b * 0.002_994_791_666_666_666_7 + (24.0 + b) / 2.0 * 0.001_041_666_666_666_666_7;
+    let scaling = 160.0 * 0.00042 + 8.0 * 0.0033 + 3.7 - fit(24.0) + fit(11.0);
+    let counted = Scalings {
+        sums: 64 * 64,
+        outputs: 64 * 64,
+        ..Scalings::default()
+    };
+    assert_eq!(found.scalings, counted);
+    close(found.scaling_pj.sums, 4096.0 * scaling);
+    close(found.scaling_pj.outputs, 4096.0 * 3.7);
+    close(found.energy.dequantisation_pj, 4096.0 * (scaling + 3.7));
     // 33.38 nW of every µm² of logic; 32 banks each.
     close(
         found.energy.static_core_pj,
@@ -93,20 +100,19 @@ fn efficiencies_beside_those_published() {
 }
 
 /// The first M at which scaling weights takes less, by trying.
-fn first_cheaper(hardware: &Hardware, n: u64, k: u64, cost: impl Fn(&Hardware, Extents) -> f64) -> Option<u64> {
-    let with = |position| {
-        let mut hardware = hardware.clone();
-        hardware.dequantisation.position = position;
-        hardware
+fn first_cheaper(hardware: &Hardware, n: u64, k: u64, cost: impl Fn(&Hardware, Scalings) -> f64) -> Option<u64> {
+    let at = |position, m| {
+        let (hardware, e) = (hardware.scaling_at(position), Extents::new(m, n, k));
+        let scalings = hardware.scalings(e, hardware.array.walk(e).weight_reads);
+        cost(&hardware, scalings)
     };
-    let (before, after) = (with(Position::Before), with(Position::After));
-    (1..700).find(|&m| cost(&before, Extents::new(m, n, k)) < cost(&after, Extents::new(m, n, k)))
+    (1..1000).find(|&m| at(Position::Before, m) < at(Position::After, m))
 }
 
 #[test]
 fn the_crossover_is_where_scaling_before_begins_to_take_less() {
     let mut seen = [0; 2];
-    for name in ["mixpe-w4a8", "mixpe-w4a16", "mixpe-w4a16-fused"] {
+    for name in ["mixpe-w4a8", "mixpe-w4a16", "mixpe-w4a16-fused", "dequant-w4a8"] {
         for dataflow in Dataflow::ALL {
             for (rows, cols, group, zero_bits, k) in [
                 (32, 32, 128, 4, 1024),
@@ -121,26 +127,18 @@ fn the_crossover_is_where_scaling_before_begins_to_take_less() {
                 hardware.array = Array::new(rows, cols, dataflow).unwrap();
                 (hardware.dequantisation.group, hardware.dequantisation.zero_bits) = (group, zero_bits);
                 let n = 64;
-                let scalings = |hardware: &Hardware, e: Extents| {
-                    let reads = hardware.array.walk(e).weight_reads;
-                    hardware.dequantisation.scalings(e, reads, &hardware.element)
-                };
                 // Multiplications by a group's scale; those by a channel's come in the end and are not among them.
-                let by_count = first_cheaper(&hardware, n, k, |hardware, e| {
-                    let scalings = scalings(hardware, e);
+                let by_count = first_cheaper(&hardware, n, k, |hardware, scalings| {
                     if hardware.dequantisation.position == Position::Before {
                         scalings.weights as f64
                     } else {
                         scalings.sums as f64
                     }
                 });
-                let by_energy = first_cheaper(&hardware, n, k, |hardware, e| {
-                    let scalings = scalings(hardware, e);
-                    hardware
-                        .dequantisation
-                        .energy_pj(&scalings, &hardware.element, &hardware.formats)
+                let by_energy = first_cheaper(&hardware, n, k, |hardware, scalings| {
+                    hardware.scaling_pj(&scalings).total()
                 });
-                let found = hardware.crossover(n, k);
+                let found = hardware.crossover(n, k).unwrap();
                 assert_eq!((found.by_count, found.by_energy), (by_count, by_energy), "{hardware:?}");
                 seen[0] += usize::from(by_count.is_some());
                 seen[1] += usize::from(by_energy.is_some());
@@ -151,7 +149,8 @@ fn the_crossover_is_where_scaling_before_begins_to_take_less() {
     // Groups of 128 on an array that keeps its weights: after the group takes fewer as long as M < 128.
     let mut kept = named("mixpe-w4a8");
     kept.array = Array::new(32, 32, Dataflow::WeightStationary).unwrap();
-    assert_eq!(kept.crossover(4096, 4096).by_count, Some(129));
+    assert_eq!(kept.crossover(4096, 4096).unwrap().by_count, Some(129));
+    assert_eq!(named("fp16").crossover(4096, 4096), None);
 }
 
 #[test]
@@ -267,6 +266,36 @@ fn published_channels_differ_sixtyfold() {
     assert!(energies.is_sorted() && energies[energies.len() - 1] > 60.0 * energies[0]);
 }
 
+/// Weights and activations have widths of their own in elements, scratchpads, on the channel and in energy.
+#[test]
+fn weights_and_activations_have_widths_of_their_own() {
+    let e = Extents::new(64, 64, 256);
+    let of = |weight, activation| {
+        let mut hardware = named("tpu-int8");
+        (hardware.element.weight_bits, hardware.element.activation_bits) = (weight, activation);
+        (hardware.formats.weight_bits, hardware.formats.activation_bits) = (weight, activation);
+        hardware.estimate(e).unwrap()
+    };
+    let (both, weights, activations) = (of(8, 8), of(4, 8), of(8, 4));
+    let dram = |e: &Estimate| (e.traffic.dram.weight_read, e.traffic.dram.activation_read);
+    let sram = |e: &Estimate| (e.traffic.sram.weight.read, e.traffic.sram.activation.read);
+    // A 256th of a 16-bit and of a 32-bit scale come on top.
+    let (values, scale) = (64.0 * 256.0, (0.0625, 0.125));
+    for (found, w, a) in [(&both, 8.0, 8.0), (&weights, 4.0, 8.0), (&activations, 8.0, 4.0)] {
+        assert_eq!(dram(found), (values * (w + scale.0), values * (a + scale.1)));
+        assert_eq!(
+            sram(found),
+            (2.0 * values * (w + scale.0), 2.0 * values * (a + scale.1))
+        );
+        assert_eq!(found.macs, both.macs);
+    }
+    for narrow in [&weights, &activations] {
+        assert!(narrow.energy.core_pj < both.energy.core_pj && narrow.area.core_um2 < both.area.core_um2);
+        assert!(narrow.energy.buffers_pj < both.energy.buffers_pj && narrow.cycles < both.cycles);
+        close((both.energy.dram_pj - narrow.energy.dram_pj) / 15.0, 4.0 * values);
+    }
+}
+
 fn parts(estimate: &Estimate) -> [f64; 7] {
     let e = &estimate.energy;
     [
@@ -287,7 +316,7 @@ proptest! {
         (m, n, k) in (1..300_u64, 1..3000_u64, 1..3000_u64),
         (rows, cols) in (1..80_u32, 1..80_u32),
         dataflow in 0..3_usize,
-        (node, clock) in (22.0..=65.0_f64, 10.0..3000.0_f64),
+        (node, clock) in (22.0..=65.0_f64, 10.0..700.0_f64),
         bandwidth in 1.0..4096.0_f64,
     ) {
         let mut hardware = Hardware::catalogue()[which].clone();
@@ -323,7 +352,9 @@ proptest! {
         let wider = wide.estimate(e).unwrap();
         prop_assert!(wider.cycles >= found.cycles);
         prop_assert!(wider.energy.core_pj >= found.energy.core_pj && wider.area.core_um2 >= found.area.core_um2);
-        prop_assert!(wider.energy.dequantisation_pj >= found.energy.dequantisation_pj);
+        // For as many scalings: other widths may lead to other tiles.
+        let pj = |hardware: &Hardware| hardware.scaling_pj(&found.scalings).total();
+        prop_assert!(pj(&wide) >= pj(&hardware));
 
         // A smaller node is smaller and takes less for logic.
         let mut small = hardware.clone();

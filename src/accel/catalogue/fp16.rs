@@ -43,7 +43,6 @@ dataflow = "os"
 weight_bits = 16
 activation_bits = 16
 output_bits = 16
-partial_bits = 32
 
 [dequantisation]
 position = "none"

@@ -31,7 +31,7 @@ pub const W4A8: Accelerator = Accelerator::new(
 name = "mixpe-w4a8"
 base = "fp16"
 element = { multiplier = "shift-add", weight_bits = 4, activation_bits = 8, accumulator = "i24" }
-formats = { weight_bits = 4, activation_bits = 8 }
+formats = { weight_bits = 4, activation_bits = 8, activation_scale = "group" }
 dequantisation = { position = "after", group = 128, scale_bits = 16, zero_bits = 4 }
 "#,
 )

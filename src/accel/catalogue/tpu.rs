@@ -18,7 +18,7 @@ const COST: &str = r#"
 name = "tpu-int8"
 base = "fp16"
 element = { multiplier = "integer", weight_bits = 8, activation_bits = 8, accumulator = "i32" }
-formats = { weight_bits = 8, activation_bits = 8 }
+formats = { weight_bits = 8, activation_bits = 8, activation_scale = "row" }
 dequantisation = { position = "after", group = 0, scale_bits = 16, zero_bits = 0 }
 "#;
 

@@ -35,7 +35,7 @@ impl Accumulator {
         }
     }
 
-    pub(super) const fn adder(self) -> Part {
+    pub(crate) const fn adder(self) -> Part {
         match self {
             Self::Integer(bits) => Part::Adder { bits },
             Self::F16 => Part::F16Adder,

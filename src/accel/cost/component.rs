@@ -1,7 +1,8 @@
 //! Parts of a datapath and their prices at 45 nm.
 //!
 //! A part of b bits is priced from fits through published figures: adders linear in b; multipliers
-//! `a·b1·b2 + c·(b1 + b2)/2`; shifters one two-way multiplexer a bit and level; floating-point operations as published.
+//! `a·b1·b2 + c·(b1 + b2)/2`; a float multiplier by a narrow number the published one, with the integer multiplier of its
+//! significands exchanged; shifters one two-way multiplexer a bit and level; floating-point operations as published.
 #![forbid(unsafe_code)]
 
 use crate::accel::cost::{Cost, Origin, Provenance};
@@ -175,9 +176,18 @@ pub enum Part {
     F16Adder,
     /// A binary32 multiplier.
     F32Multiplier,
+    /// A binary32 multiplier by a number of few significant bits.
+    #[serde(rename = "f32-by-narrow")]
+    F32ByNarrow {
+        /// Significant bits of the other number, 1 to 24.
+        bits: u32,
+    },
     /// A binary32 adder.
     F32Adder,
 }
+
+/// Significant bits of a binary32 number.
+const F32_SIGNIFICAND: u32 = 24;
 
 /// One of a kind of component.
 fn one(component: &Component) -> Cost {
@@ -201,6 +211,7 @@ impl Part {
             Self::F16Multiplier => &["f16 multiplier"],
             Self::F16Adder => &["f16 adder"],
             Self::F32Multiplier => &["f32 multiplier"],
+            Self::F32ByNarrow { .. } => &["f32 multiplier", "multiplier, b1 x b2", "multiplier, (b1 + b2) / 2"],
             Self::F32Adder => &["f32 adder"],
         }
     }
@@ -230,6 +241,16 @@ impl Part {
             Self::F16Multiplier => one(&prices.f16_multiplier),
             Self::F16Adder => one(&prices.f16_adder),
             Self::F32Multiplier => one(&prices.f32_multiplier),
+            Self::F32ByNarrow { bits } => {
+                let significands = |bits| {
+                    Self::Multiplier {
+                        bits: [F32_SIGNIFICAND, bits],
+                    }
+                    .cost(prices)
+                };
+                let bits = bits.min(F32_SIGNIFICAND);
+                one(&prices.f32_multiplier) + significands(bits) + significands(F32_SIGNIFICAND) * -1.0
+            }
             Self::F32Adder => one(&prices.f32_adder),
         }
     }
@@ -269,6 +290,18 @@ mod tests {
             [0, 1, 2, 3, 4, 5, 8, 9, 16].map(levels),
             [0., 0., 1., 2., 2., 3., 3., 4., 4.]
         );
+    }
+
+    /// 24 by 11 bits instead of 24 by 24: 13·24 bit pairs and 6.5 bits less of the fits.
+    #[test]
+    fn a_narrow_factor_makes_a_float_multiplier_smaller() {
+        let prices = Components::built_in();
+        let narrow = |bits| Part::F32ByNarrow { bits }.cost(prices);
+        assert_eq!(narrow(24).area_um2, 7700.0);
+        let area = 7700.0 - 312.0 * prices.multiplier_bit_pair.area_um2 - 6.5 * prices.multiplier_bit.area_um2;
+        assert!((narrow(11).area_um2 - area).abs() < 1e-9, "{}", narrow(11).area_um2);
+        let energy = 3.7 - 312.0 * prices.multiplier_bit_pair.energy_pj - 6.5 * prices.multiplier_bit.energy_pj;
+        assert!((narrow(11).energy_pj - energy).abs() < 1e-12 && narrow(1).energy_pj > 1.0);
     }
 
     #[test]

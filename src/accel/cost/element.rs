@@ -160,10 +160,7 @@ impl Element {
                 // Significands have no sign: the product's top bit is the last adder's carry.
                 gated_shifts(self.weight_bits, SIGNIFICAND, product - 1, &mut parts);
                 parts.push(one(match self.accumulator {
-                    Accumulator::Integer(bits) => Part::Shifter {
-                        bits,
-                        positions: EXPONENTS,
-                    },
+                    Accumulator::Integer(bits) => self.alignment(bits),
                     Accumulator::F16 | Accumulator::F32 => Part::Normaliser {
                         bits: product,
                         positions: self.weight_bits + 1,
@@ -195,6 +192,14 @@ impl Element {
         let bits = self.weight_bits + self.activation_bits + self.accumulator.bits();
         let registers = Part::Register { bits }.cost(prices) * f64::from(u8::from(self.registers));
         Ok(datapath + registers)
+    }
+
+    /// The shifter that brings a binary16 number to its place among so many bits of fixed point.
+    pub(crate) const fn alignment(&self, bits: u32) -> Part {
+        Part::Shifter {
+            bits,
+            positions: EXPONENTS,
+        }
     }
 
     /// Bits of an activation as an integer: its width, or what covers every binary16 in units of the least of them.

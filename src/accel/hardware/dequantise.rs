@@ -1,27 +1,34 @@
-//! Where the scales of weights are applied, and what that takes.
+//! Where the scales of weights are applied, and how often what is done for it.
 //!
 //! For a product of M × N × K with groups of G codes:
 //!
-//! | position | scalings | parts of one |
+//! | position | what | how often |
 //! |---|---|---|
-//! | `before` the array | one for every weight that enters it: N·K a pass | float: f16 multiplier, f16 adder for the zero point; integer: multiplier by an 8-bit scale, 8-bit adder for the zero point, and M·N outputs scaled in the end |
-//! | `after` the group | M·N·⌈K/G⌉ | the zero point times the group's sum of activations, a subtraction; a conversion; f32 multiplier and adder |
-//! | `none` | none | |
+//! | `before` the array | weights are scaled where they enter | N·K a pass |
+//! | | behind integers, outputs are scaled by channel | M·N |
+//! | `after` the group | sums are scaled | M·N·⌈K/G⌉ |
+//! | | zero points are multiplied by the group's sum of activations and taken off | the same |
+//! | | activations are summed for that | M·K |
+//! | | sums leave a column of elements before its foot, where an array that keeps an operand has more rows than a group | M·N·(⌈K/G⌉ − ⌈K/R⌉) |
+//! | | narrow codes are widened to the weights of an integer multiplier | N·K a pass |
+//! | `none` | | |
+//! | all, with a scale of activations per row | outputs are multiplied by it | M·N |
 //!
-//! A group as long as the row is a scale per channel. Sums of activations (M·K additions) are formed only where weights
-//! have zero points. Scaling happens beside the array and costs no cycles: there are as many units as it takes to keep
-//! up.
+//! A group as long as the row is a scale per channel. Zero points are corrected where weights have some, and where elements
+//! take unsigned codes as they are: symmetric ones stand for `q − 2^(b−1)`. Scaling happens beside the array and costs no
+//! cycles: there are as many units as it takes to keep up. [`scaling`](crate::accel::hardware::scaling) prices it.
 #![forbid(unsafe_code)]
 
 use crate::accel::array::{Dataflow, Extents};
-use crate::accel::cost::Cost;
-use crate::accel::cost::component::{Components, Part};
-use crate::accel::cost::element::{Accumulator, Element};
-use crate::accel::hardware::{Formats, Hardware};
+use crate::accel::cost::element::{Accumulator, Multiplier};
+use crate::accel::hardware::Hardware;
+use crate::accel::hardware::formats::ActivationScale;
 use crate::base::error::{Error, Result};
 use alloc::string::ToString;
-use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+
+/// Bits of a scale per channel behind an array of integers.
+const CHANNEL_SCALE_BITS: f64 = 32.0;
 
 /// Where scales are applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -61,84 +68,62 @@ pub struct Dequantisation {
     pub zero_bits: u32,
 }
 
-/// How often what is done in a product.
+/// A figure for each kind of work that scales and zero points make: how often it is done, or what that takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Scalings {
+pub struct Scalings<T = u64> {
     /// Weights that are scaled before they enter the array.
-    pub weights: u64,
+    pub weights: T,
+    /// Codes that are widened before they enter the array.
+    pub widenings: T,
     /// Sums that are scaled behind it.
-    pub sums: u64,
+    pub sums: T,
+    /// Of these, sums that leave a column of elements before its foot.
+    pub taps: T,
+    /// Outputs that are multiplied by the scale of their row of activations.
+    pub outputs: T,
     /// Zero points that are multiplied by a sum of activations and subtracted.
-    pub zero_terms: u64,
+    pub zero_terms: T,
     /// Activations that are added up for that.
-    pub activation_sums: u64,
+    pub activation_sums: T,
 }
 
-/// The least M at which scaling weights before the array takes less than scaling sums after the group; `None` if there
-/// is none. Where every fill of the array with activations is a pass over the weights, the next pass may turn it
-/// around once more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Crossover {
-    /// Less by the number of multiplications by a group's scale.
-    pub by_count: Option<u64>,
-    /// Less by energy, everything included that either way takes.
-    pub by_energy: Option<u64>,
+impl<T: Copy> Scalings<T> {
+    /// Every kind in words, with its figure.
+    #[must_use]
+    pub const fn list(&self) -> [(&'static str, T); 7] {
+        [
+            ("weights scaled before the array", self.weights),
+            ("codes widened before the array", self.widenings),
+            ("sums scaled", self.sums),
+            ("sums tapped inside columns", self.taps),
+            ("outputs scaled by their row of activations", self.outputs),
+            ("zero points corrected", self.zero_terms),
+            ("activations summed for zero points", self.activation_sums),
+        ]
+    }
 }
 
-/// Prices of one scaling of each kind.
-struct Units {
-    weight: Cost,
-    sum: Cost,
-    zero_term: Cost,
-    activation_sum: Cost,
-}
-
-/// The parts of one scaling of each kind.
-fn parts(element: &Element, formats: &Formats, zero_bits: u32, group: u64) -> [Vec<Part>; 4] {
-    // A row of unknown length is taken for one of at most 2¹⁶.
-    let carries = match group {
-        0 => 16,
-        group => u64::BITS - (group - 1).leading_zeros(),
-    };
-    let sum_bits = element.fixed_point_bits().saturating_add(carries);
-    let with_zero = |part: Part, zero: Part| {
-        if zero_bits > 0 {
-            alloc::vec![part, zero]
-        } else {
-            alloc::vec![part]
+impl Scalings<f64> {
+    /// The same at another node.
+    pub(super) fn scale(&mut self, factor: f64) {
+        let Self {
+            weights,
+            widenings,
+            sums,
+            taps,
+            outputs,
+            zero_terms,
+            activation_sums,
+        } = self;
+        for pj in [weights, widenings, sums, taps, outputs, zero_terms, activation_sums] {
+            *pj *= factor;
         }
-    };
-    match element.accumulator {
-        Accumulator::Integer(bits) => [
-            with_zero(
-                Part::Multiplier {
-                    bits: [formats.weight_bits, 8],
-                },
-                Part::Adder { bits: 8 },
-            ),
-            alloc::vec![
-                Part::Normaliser {
-                    bits,
-                    positions: bits,
-                    exponent_bits: 8
-                },
-                Part::F32Multiplier,
-                Part::F32Adder,
-            ],
-            alloc::vec![
-                Part::Multiplier {
-                    bits: [zero_bits, sum_bits]
-                },
-                Part::Adder { bits }
-            ],
-            alloc::vec![Part::Adder { bits: sum_bits }],
-        ],
-        Accumulator::F16 | Accumulator::F32 => [
-            with_zero(Part::F16Multiplier, Part::F16Adder),
-            alloc::vec![Part::F32Multiplier, Part::F32Adder],
-            alloc::vec![Part::F32Multiplier, Part::F32Adder],
-            alloc::vec![Part::F32Adder],
-        ],
+    }
+
+    /// All kinds together.
+    #[must_use]
+    pub fn total(&self) -> f64 {
+        self.list().iter().map(|kind| kind.1).sum()
     }
 }
 
@@ -175,163 +160,91 @@ impl Dequantisation {
         }
     }
 
-    /// A weight's share of scale and zero point, in bits.
+    /// Groups in a row of this length.
     #[must_use]
-    pub fn bits_per_weight(&self, k: u64) -> f64 {
-        if self.position == Position::None || k == 0 {
+    pub const fn groups_in(&self, k: u64) -> u64 {
+        if k == 0 { 0 } else { k.div_ceil(self.group_in(k)) }
+    }
+}
+
+impl Hardware {
+    /// Whether sums are integers.
+    pub(super) const fn sums_integers(&self) -> bool {
+        matches!(self.element.accumulator, Accumulator::Integer(_))
+    }
+
+    /// Whether a zero point is left to correct after the group.
+    pub(super) const fn corrects_zeros(&self) -> bool {
+        let unsigned = !matches!(self.element.multiplier, Multiplier::Integer | Multiplier::Float);
+        self.dequantisation.zero_bits > 0 || unsigned
+    }
+
+    /// Whether sums of groups are added up beside the elements.
+    pub(super) fn adds_groups(&self) -> bool {
+        self.dequantisation.position == Position::After && self.dequantisation.group != 0
+    }
+
+    /// A weight's share of scales and zero points, in bits.
+    #[must_use]
+    pub fn scale_bits_per_weight(&self, k: u64) -> f64 {
+        let own = &self.dequantisation;
+        if own.position == Position::None || k == 0 {
             return 0.0;
         }
-        let groups = k.div_ceil(self.group_in(k));
-        (f64::from(self.scale_bits) + f64::from(self.zero_bits)) * groups as f64 / k as f64
+        let of_groups = (f64::from(own.scale_bits) + f64::from(own.zero_bits)) * own.groups_in(k) as f64;
+        let two_level = self.sums_integers() && own.position == Position::Before;
+        let of_channel = if two_level { CHANNEL_SCALE_BITS } else { 0.0 };
+        (of_groups + of_channel) / k as f64
+    }
+
+    /// Sums that leave a column of elements before its foot, for every column and step: none where sums stay.
+    pub(super) fn taps(&self) -> u64 {
+        if !self.adds_groups() || self.array.dataflow() == Dataflow::OutputStationary {
+            return 0;
+        }
+        self.codes_in_column().div_ceil(self.dequantisation.group) - 1
+    }
+
+    /// Codes along K that a column of elements holds at once.
+    fn codes_in_column(&self) -> u64 {
+        u64::from(self.array.rows()) * self.array.products().k
     }
 
     /// How often what is done, if this many weights enter the array.
     #[must_use]
-    pub fn scalings(&self, e: Extents, weight_reads: u64, element: &Element) -> Scalings {
+    pub fn scalings(&self, e: Extents, weight_reads: u64) -> Scalings {
+        let own = &self.dequantisation;
         let outputs = e.m.saturating_mul(e.n);
-        let integer = matches!(element.accumulator, Accumulator::Integer(_));
-        match self.position {
-            Position::None => Scalings::default(),
+        let by_row = match self.formats.activation_scale {
+            ActivationScale::Row => outputs,
+            ActivationScale::None | ActivationScale::Group => 0,
+        };
+        let common = Scalings {
+            outputs: by_row,
+            ..Scalings::default()
+        };
+        match own.position {
+            Position::None => common,
             Position::Before => Scalings {
                 weights: weight_reads,
-                sums: if integer { outputs } else { 0 },
-                ..Scalings::default()
+                sums: if self.sums_integers() { outputs } else { 0 },
+                ..common
             },
             Position::After => {
-                let sums = outputs.saturating_mul(e.k.div_ceil(self.group_in(e.k).max(1)));
-                let zero = u64::from(self.zero_bits > 0);
+                let sums = outputs.saturating_mul(own.groups_in(e.k));
+                let feet = outputs.saturating_mul(e.k.div_ceil(self.codes_in_column()));
+                let zeros = u64::from(self.corrects_zeros());
+                let narrow = self.formats.weight_bits < self.element.weight_bits;
+                let widens = narrow && self.element.multiplier == Multiplier::Integer;
                 Scalings {
-                    weights: 0,
+                    widenings: if widens { weight_reads } else { 0 },
                     sums,
-                    zero_terms: sums * zero,
-                    activation_sums: e.m.saturating_mul(e.k) * zero,
+                    taps: if self.taps() > 0 { sums.saturating_sub(feet) } else { 0 },
+                    zero_terms: sums * zeros,
+                    activation_sums: e.m.saturating_mul(e.k) * zeros,
+                    ..common
                 }
             }
-        }
-    }
-
-    /// The parts that one scaling of each kind that occurs is made of.
-    #[must_use]
-    pub fn parts(&self, element: &Element, formats: &Formats) -> Vec<Part> {
-        let [weight, sum, zero_term, activation_sum] = parts(element, formats, self.zero_bits, self.group);
-        match self.position {
-            Position::None => Vec::new(),
-            Position::Before => match element.accumulator {
-                Accumulator::Integer(_) => [weight, sum].concat(),
-                Accumulator::F16 | Accumulator::F32 => weight,
-            },
-            Position::After if self.zero_bits > 0 => [sum, zero_term, activation_sum].concat(),
-            Position::After => sum,
-        }
-    }
-
-    fn units(&self, element: &Element, formats: &Formats) -> Units {
-        let prices = Components::built_in();
-        let cost = |parts: Vec<Part>| parts.into_iter().map(|part| part.cost(prices)).sum::<Cost>();
-        let [weight, sum, zero_term, activation_sum] = parts(element, formats, self.zero_bits, self.group).map(cost);
-        Units {
-            weight,
-            sum,
-            zero_term,
-            activation_sum,
-        }
-    }
-
-    /// Energy of these scalings at 45 nm, pJ.
-    #[must_use]
-    pub fn energy_pj(&self, scalings: &Scalings, element: &Element, formats: &Formats) -> f64 {
-        let units = self.units(element, formats);
-        scalings.weights as f64 * units.weight.energy_pj
-            + scalings.sums as f64 * units.sum.energy_pj
-            + scalings.zero_terms as f64 * units.zero_term.energy_pj
-            + scalings.activation_sums as f64 * units.activation_sum.energy_pj
-    }
-
-    /// Area at 45 nm of the units that keep up with this array, µm²: weights enter along one edge, groups are finished
-    /// once in G cycles, and outputs leave a row at a time.
-    #[must_use]
-    pub fn area_um2(&self, hardware: &Hardware) -> f64 {
-        let (array, units) = (&hardware.array, self.units(&hardware.element, &hardware.formats));
-        let (rows, cols) = (f64::from(array.rows()), f64::from(array.cols()));
-        let edge = |across: f64, products: u64| across * products as f64;
-        let columns = edge(cols, array.products().n);
-        match self.position {
-            Position::None => 0.0,
-            Position::Before => {
-                let lanes = match array.dataflow() {
-                    Dataflow::OutputStationary | Dataflow::WeightStationary => columns,
-                    Dataflow::InputStationary => edge(rows, array.products().k),
-                };
-                let integer = matches!(hardware.element.accumulator, Accumulator::Integer(_));
-                lanes * units.weight.area_um2 + if integer { columns * units.sum.area_um2 } else { 0.0 }
-            }
-            Position::After => {
-                let scalers = match self.group {
-                    0 => columns,
-                    group => array.macs_per_cycle().div_ceil(group) as f64,
-                };
-                let zeros = if self.zero_bits > 0 {
-                    scalers * units.zero_term.area_um2 + edge(rows, array.products().m) * units.activation_sum.area_um2
-                } else {
-                    0.0
-                };
-                scalers * units.sum.area_um2 + zeros
-            }
-        }
-    }
-}
-
-/// The least M with `slope·M > pass·passes(M)`, where a pass over the weights serves at most `block` rows.
-fn first_above(slope: f64, pass: f64, block: Option<u64>) -> Option<u64> {
-    if slope.is_nan() || slope <= 0.0 {
-        return None;
-    }
-    // If it is not reached within the first block, neither is it in any other: both sides grow by the same then.
-    let first = (libm::floor(pass / slope) as u64).saturating_add(1);
-    block.is_none_or(|block| first <= block).then_some(first)
-}
-
-impl Hardware {
-    /// From which M on this array, with its element and groups, should scale weights before it instead of sums after the
-    /// group. N and K are those of the weights. An array that keeps weights makes one pass over them; the others make one
-    /// for every fill of their rows (columns) with activations, so scaling before may never pay.
-    ///
-    /// ```
-    /// use mixgemm::accel::array::{Array, Dataflow};
-    /// use mixgemm::accel::hardware::Hardware;
-    /// let mut mixpe = Hardware::named("mixpe-w4a8")?;
-    /// assert_eq!(mixpe.crossover(4096, 4096).by_count, None);
-    /// mixpe.array = Array::new(32, 32, Dataflow::WeightStationary)?;
-    /// assert_eq!(mixpe.crossover(4096, 4096).by_count, Some(129)); // the group, plus one
-    /// # Ok::<(), mixgemm::Error>(())
-    /// ```
-    #[must_use]
-    pub fn crossover(&self, n: u64, k: u64) -> Crossover {
-        if n == 0 || k == 0 {
-            return Crossover {
-                by_count: None,
-                by_energy: None,
-            };
-        }
-        let block = match self.array.dataflow() {
-            Dataflow::OutputStationary => Some(u64::from(self.array.rows()) * self.array.products().m),
-            Dataflow::InputStationary => Some(u64::from(self.array.cols()) * self.array.products().m),
-            Dataflow::WeightStationary => None,
-        };
-        let of_one_row = |position| {
-            let dequantisation = Dequantisation {
-                position,
-                ..self.dequantisation
-            };
-            dequantisation.scalings(Extents::new(1, n, k), n.saturating_mul(k), &self.element)
-        };
-        let (before, after) = (of_one_row(Position::Before), of_one_row(Position::After));
-        let energy = |scalings: Scalings| self.dequantisation.energy_pj(&scalings, &self.element, &self.formats);
-        let outputs = Scalings { weights: 0, ..before };
-        let weights = Scalings { sums: 0, ..before };
-        Crossover {
-            by_count: first_above(after.sums as f64, before.weights as f64, block),
-            by_energy: first_above(energy(after) - energy(outputs), energy(weights), block),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! elements   = MACs / products of an element and cycle · energy of an element      idle elements are gated
 //! scratchpads = bits read · energy of a read + bits written · energy of a write    at the width of a bank's port
 //! channel    = bits read, bits written · energy per bit + background · seconds
-//! scaling    = see `dequantise`
+//! scaling    = see `scaling`
 //! static     = leakage · seconds
 //! ```
 #![forbid(unsafe_code)]
@@ -16,8 +16,7 @@ use crate::accel::cost::sram::SramCost;
 use crate::accel::hardware::Hardware;
 use crate::accel::hardware::dequantise::{Position, Scalings};
 use crate::accel::memory::Traffic;
-use crate::base::error::{Error, Result};
-use alloc::format;
+use crate::base::error::Result;
 use serde::Serialize;
 
 /// Energy of one product, pJ.
@@ -118,8 +117,10 @@ pub struct Estimate {
     pub energy: Energy,
     /// Area of the accelerator.
     pub area: Area,
-    /// Scales and zero points applied.
+    /// How often scales and zero points make what work.
     pub scalings: Scalings,
+    /// What each kind takes, pJ; together it is `energy.dequantisation_pj`.
+    pub scaling_pj: Scalings<f64>,
     /// Bits moved, tiles chosen.
     pub traffic: Traffic,
 }
@@ -176,26 +177,18 @@ impl Hardware {
     /// # Errors
     /// [`Error::Value`] names the key that does not fit, [`Error::Unsupported`] the scratchpad that is too small.
     pub fn estimate(&self, e: Extents) -> Result<Estimate> {
-        self.check()?;
-        let depth = match self.dequantisation.position {
+        let banks = self.banks_of_whole()?;
+        self.check_sum(match self.dequantisation.position {
             Position::After => self.dequantisation.group_in(e.k),
             Position::Before | Position::None => e.k,
-        };
-        if self.element.longest_sum().is_some_and(|longest| depth > longest) {
-            return Err(Error::value(
-                "element.accumulator",
-                format!("one that holds sums of {depth} products"),
-                format!("{}", self.element.accumulator),
-            ));
-        }
-        let banks = self.memory.banks(self.node_nm)?;
+        })?;
         let scale = factors(self.node_nm)?;
         let traffic = self.memory.memory().traffic(&self.array, e, &self.widths(e.k))?;
         let area = self.area_of(&banks, scale)?;
         let seconds = traffic.cycles as f64 / (self.clock_mhz * 1e6);
-        let scalings = self
-            .dequantisation
-            .scalings(e, traffic.walk.weight_reads, &self.element);
+        let scalings = self.scalings(e, traffic.walk.weight_reads);
+        let mut scaling_pj = self.scaling_pj(&scalings);
+        scaling_pj.scale(scale.energy);
 
         let prices = Components::built_in();
         let element = self.element.cost(prices)?;
@@ -220,7 +213,7 @@ impl Hardware {
                 + self.dram.background_mw * seconds * 1e9,
             buffers_pj,
             core_pj: operations * element.energy_pj * scale.energy,
-            dequantisation_pj: self.dequantisation.energy_pj(&scalings, &self.element, &self.formats) * scale.energy,
+            dequantisation_pj: scaling_pj.total(),
         };
         Ok(Estimate {
             macs: e.macs(),
@@ -230,6 +223,7 @@ impl Hardware {
             energy,
             area,
             scalings,
+            scaling_pj,
             traffic,
         })
     }
@@ -248,7 +242,7 @@ impl Hardware {
         Ok(Area {
             core_um2: element.area_um2 * scale.area * self.array.elements() as f64,
             buffers_um2: pads.map(|(pad, bank)| bank.area_um2 * f64::from(pad.banks)).sum(),
-            dequantisation_um2: self.dequantisation.area_um2(self) * scale.area,
+            dequantisation_um2: self.scaling_um2() * scale.area,
         })
     }
 

@@ -3,7 +3,11 @@
 //! | module | holds |
 //! |---|---|
 //! | [`catalogue`] | the built-in accelerators, by name |
-//! | [`dequantise`] | where scales are applied, what that takes, and from which M on it should be the other way |
+//! | [`mod@check`] | whether the parts go together |
+//! | [`dequantise`] | where scales are applied, and how often what is done for it |
+//! | [`scaling`] | what that takes |
+//! | [`crossover`] | from which M on it should be the other way |
+//! | [`formats`] | widths of what is stored and moved |
 //! | [`estimate`] | cycles, energy, area, efficiency of a product |
 //! | [`mod@file`] | an accelerator of one's own, as TOML |
 //! | [`operands`] | the same accelerator with the weights of a product |
@@ -15,10 +19,14 @@
 #![forbid(unsafe_code)]
 
 pub mod catalogue;
+pub mod check;
+pub mod crossover;
 pub mod dequantise;
 pub mod estimate;
 pub mod file;
+pub mod formats;
 pub mod operands;
+pub mod scaling;
 pub mod size;
 
 use crate::accel::array::Array;
@@ -29,10 +37,11 @@ use crate::accel::cost::element::Element;
 use crate::accel::cost::sram::{self, SramCost, bank};
 use crate::accel::cost::{Provenance, node};
 use crate::accel::hardware::dequantise::Dequantisation;
-use crate::accel::memory::{Memory, Widths};
+use crate::accel::hardware::formats::Formats;
+use crate::accel::memory::Memory;
 use crate::base::error::{Error, Result};
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -71,20 +80,6 @@ pub struct Hardware {
     pub dram: DramEnergy,
 }
 
-/// Bits of the values that are stored and moved; scales and zero points of weights come on top.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Formats {
-    /// Of a weight's code.
-    pub weight_bits: u32,
-    /// Of an activation.
-    pub activation_bits: u32,
-    /// Of an output.
-    pub output_bits: u32,
-    /// Of a partial sum that leaves the array.
-    pub partial_bits: u32,
-}
-
 /// A scratchpad, both halves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -112,7 +107,7 @@ pub struct Scratchpads {
 }
 
 /// The names of the scratchpads in errors.
-const PADS: [&str; 3] = ["memory.activation", "memory.weight", "memory.output"];
+pub(super) const PADS: [&str; 3] = ["memory.activation", "memory.weight", "memory.output"];
 
 impl Scratchpads {
     /// For activations, for weights, for outputs.
@@ -161,54 +156,13 @@ impl Scratchpads {
 }
 
 impl Hardware {
-    /// Bits per value of everything that moves in a product of this depth, a weight's share of scale and zero point
-    /// included.
-    #[must_use]
-    pub fn widths(&self, k: u64) -> Widths {
-        Widths {
-            activation: f64::from(self.formats.activation_bits),
-            weight: f64::from(self.formats.weight_bits) + self.dequantisation.bits_per_weight(k),
-            output: f64::from(self.formats.output_bits),
-            partial: f64::from(self.formats.partial_bits),
-        }
-    }
-
-    /// Whether the parts go together.
-    ///
-    /// # Errors
-    /// [`Error::Value`] names the key that does not fit.
-    pub fn check(&self) -> Result<()> {
-        self.element.check()?;
-        self.dequantisation.check()?;
-        self.dram.check()?;
-        if !(self.clock_mhz.is_finite() && self.clock_mhz > 0.0) {
-            return Err(Error::value(
-                "clock_mhz",
-                "a positive number",
-                self.clock_mhz.to_string(),
-            ));
-        }
-        let (stored, taken) = (&self.formats, &self.element);
-        for (argument, bits, most) in [
-            ("formats.weight_bits", stored.weight_bits, taken.weight_bits),
-            ("formats.activation_bits", stored.activation_bits, taken.activation_bits),
-            ("formats.output_bits", stored.output_bits, 64),
-            ("formats.partial_bits", stored.partial_bits, 64),
-        ] {
-            if bits == 0 || bits > most {
-                return Err(Error::value(argument, format!("1 to {most}"), bits.to_string()));
-            }
-        }
-        Ok(())
-    }
-
     /// Where every figure behind an estimate of this accelerator comes from.
     ///
     /// # Errors
     /// [`Error::Value`]: the element is not well-formed.
     pub fn origins(&self) -> Result<Vec<Origin>> {
         let parts = self.element.inventory()?.into_iter().map(|counted| counted.part);
-        let parts = parts.chain(self.dequantisation.parts(&self.element, &self.formats));
+        let parts = parts.chain(self.scaling_parts());
         let mut used: Vec<&str> = parts.flat_map(|part| part.entries().iter().copied()).collect();
         used.push("leakage of logic");
         if self.element.registers {

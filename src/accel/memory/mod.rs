@@ -169,8 +169,10 @@ pub struct Traffic {
     /// Cycles in which it waits.
     pub stall_cycles: u64,
     /// Bits over the channel.
+    #[cfg_attr(feature = "lab", serde(rename = "dram_bits"))]
     pub dram: Dram,
     /// Bits through the scratchpads.
+    #[cfg_attr(feature = "lab", serde(rename = "sram_bits"))]
     pub sram: Sram,
     /// The array's own account.
     pub walk: Walk,
