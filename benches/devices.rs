@@ -1,0 +1,69 @@
+//! What accelerators cost to ask: the closed form of a product of 4096 × 4096 × 512, which should take less than a
+//! millisecond, and values of a device in fast mode, which should take at most 1.2 times what the host takes.
+//!
+//! ```sh
+//! cargo bench --all-features --bench devices
+//! ```
+#![forbid(unsafe_code)]
+#![expect(missing_docs, reason = "`criterion_group` makes a function without")]
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use mixgemm::accel::array::Extents;
+use mixgemm::accel::catalogue::named;
+use mixgemm::accel::hardware::Hardware;
+use mixgemm::testing::{Draw, weights};
+use mixgemm::{AnyBackend, Epilogue, Host, Mat, Mode, QuantMatrix, Scheme, f16};
+use std::hint::black_box;
+use std::time::Duration;
+
+/// Cycles alone, cycles and bits with tiles chosen, and everything.
+fn closed_form(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("closed-form.4096x4096x512");
+    group.sample_size(20);
+    group.warm_up_time(Duration::from_millis(200));
+    group.measurement_time(Duration::from_millis(500));
+    let (hardware, e) = (Hardware::named("mixpe-w4a8").unwrap(), Extents::new(512, 4096, 4096));
+    let (memory, widths) = (hardware.memory.memory(), hardware.widths(e.k));
+    group.bench_function("cycles", |b| b.iter(|| hardware.array.walk(black_box(e))));
+    group.bench_function("cycles-and-traffic", |b| {
+        b.iter(|| memory.traffic(&hardware.array, black_box(e), &widths).unwrap());
+    });
+    group.bench_function("estimate", |b| b.iter(|| hardware.estimate(black_box(e)).unwrap()));
+    group.finish();
+}
+
+fn product(backend: &dyn AnyBackend, w: &QuantMatrix, x: &Mat<f16>) -> impl FnMut() -> Mat<f32> {
+    let prepared = backend.prepare(w).unwrap();
+    let mut y = Mat::<f32>::zeros(x.rows(), w.n());
+    move || {
+        let (x, out) = (x.view().into(), y.view_mut().into());
+        backend.run(&prepared, x, Mode::A8, &Epilogue::new(), out).unwrap();
+        y.clone()
+    }
+}
+
+/// The same product by the host, and by MixPE W4A8 with the host's values.
+fn fast_mode(criterion: &mut Criterion) {
+    let draw = &mut Draw::new(1);
+    let (n, k) = (1536, 384);
+    let w = weights(draw, Scheme::int(4).group(128).asymmetric(), n, k);
+    let fast = named("mixpe-w4a8")
+        .unwrap()
+        .with_values_from(Box::new(Host::new()))
+        .unwrap();
+    let mut group = criterion.benchmark_group(format!("values.{n}x{k}"));
+    group.sample_size(20);
+    group.warm_up_time(Duration::from_millis(200));
+    group.measurement_time(Duration::from_millis(500));
+    for m in [1, 16, 256] {
+        let x = Mat::from_fn(m, k, |_, _| f16::from_f32(draw.signed()));
+        let (mut host, mut device) = (product(&Host::new(), &w, &x), product(fast.as_ref(), &w, &x));
+        assert_eq!(host(), device());
+        group.bench_function(BenchmarkId::new("host", m), |b| b.iter(&mut host));
+        group.bench_function(BenchmarkId::new("mixpe-w4a8-fast", m), |b| b.iter(&mut device));
+    }
+    group.finish();
+}
+
+criterion_group!(devices, closed_form, fast_mode);
+criterion_main!(devices);
