@@ -3,7 +3,7 @@
 
 use crate::cli::arguments::HOST;
 use crate::cli::refusal::{option, refusal};
-use mixgemm::accel::catalogue;
+use mixgemm::accel::catalogue::{self, Accelerator};
 use mixgemm::backend::{DeviceTime, Erased};
 use mixgemm::kernel::Kernel;
 use mixgemm::outlier::columns::Columns;
@@ -217,16 +217,21 @@ pub(crate) fn backend(
     emulated(name, mode, fast.then_some(host))
 }
 
-/// The accelerator of this name that takes the mode, with values of its own or those of this host.
-pub(crate) fn emulated(name: &str, mode: Mode, fast: Option<Host>) -> anyhow::Result<Box<dyn AnyBackend>> {
-    let accelerator = catalogue::find(name, mode).map_err(|error| match error {
+/// The accelerator of this name that takes the mode.
+pub(crate) fn accelerator(name: &str, mode: Mode) -> anyhow::Result<&'static Accelerator> {
+    catalogue::find(name, mode).map_err(|error| match error {
         Error::Unsupported {
             argument: "mode",
             expected,
             found,
         } => refusal("--mode", format_args!("{expected} with --backend {name}"), found),
         error => option(error),
-    })?;
+    })
+}
+
+/// Its device, with values of its own or those of this host.
+pub(crate) fn emulated(name: &str, mode: Mode, fast: Option<Host>) -> anyhow::Result<Box<dyn AnyBackend>> {
+    let accelerator = accelerator(name, mode)?;
     let Some(host) = fast else {
         return Ok(accelerator.device());
     };

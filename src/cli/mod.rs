@@ -4,6 +4,7 @@
 mod arguments;
 mod bench;
 mod calibrate;
+mod cost;
 mod demo;
 mod destination;
 mod device;

@@ -68,6 +68,28 @@ pub(crate) fn decibels(level: f64) -> String {
     }
 }
 
+/// Energy in three or four digits.
+pub(crate) fn joules(pj: f64) -> String {
+    match pj {
+        e if e < 1e3 => format!("{e:.1} pJ"),
+        e if e < 1e6 => format!("{:.2} nJ", e / 1e3),
+        e if e < 1e9 => format!("{:.2} uJ", e / 1e6),
+        e if e < 1e12 => format!("{:.2} mJ", e / 1e9),
+        e => format!("{:.2} J", e / 1e12),
+    }
+}
+
+/// Bits as bytes, with a unit.
+pub(crate) fn bytes(bits: f64) -> String {
+    let bytes = bits / 8.0;
+    match bytes {
+        b if b < 1e4 => format!("{b:.0} B"),
+        b if b < 1e7 => format!("{:.1} kB", b / 1e3),
+        b if b < 1e10 => format!("{:.1} MB", b / 1e6),
+        b => format!("{:.1} GB", b / 1e9),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

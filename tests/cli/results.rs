@@ -308,6 +308,21 @@ fn every_accelerator_of_the_catalogue_is_a_backend() {
             Some(if before { 9 * 70 } else { 0 }),
             "{name}"
         );
+        // What it costs, and for those that dequantise first how far that is from scaling after the group.
+        let estimate = &own["cost"]["estimated"]["estimate"];
+        assert_eq!(
+            estimate["macs"].as_u64(),
+            own["counters"]["macs"].as_u64(),
+            "{name}: {}",
+            own["cost"]
+        );
+        let first = name.starts_with("dequant");
+        let difference = own["after_the_group"]["sqnr_db"].as_f64();
+        assert_eq!(
+            difference.is_some_and(|db| db > 20.0 && db < 100.0),
+            first,
+            "{name}: {difference:?}"
+        );
         if capabilities.native {
             b.refused(&format!("matmul {matmul} --fast"), "--fast", name);
             continue;

@@ -305,7 +305,8 @@ fn devices_bring_widths_and_energies() {
     for (key, least, most) in [
         // Weights of half the bits, and then some for scales.
         ("dram_filter_read_bits", 0.5, 0.55),
-        ("dram_ifmap_read_bits", 1.0, 1.0),
+        // An f32 scale for 128 activations in place of one for a row of 512.
+        ("dram_ifmap_read_bits", 8.25 / 8.0625, 8.25 / 8.0625),
         ("energy_core_pj", 0.1, 0.99),
     ] {
         let ratio = mixpe["rows"][0][key].as_f64().unwrap() / tpu["rows"][0][key].as_f64().unwrap();
@@ -325,6 +326,24 @@ fn devices_bring_widths_and_energies() {
         assert_eq!(number(row, "seconds"), number(row, "cycles") / 500e6);
         let power = 1e-9 * number(row, "energy_total_pj") / number(row, "seconds");
         assert!((power / number(row, "power_mw") - 1.0).abs() < 1e-12);
+    }
+    // Scales and zero points one by one, and the M from which on they should be applied before the array.
+    let scaling = mixpe["scaling"].as_array().unwrap();
+    let sum: f64 = scaling.iter().map(|line| number(line, "energy_pj")).sum();
+    assert!((sum / number(&mixpe["totals"], "energy_dequantisation_pj") - 1.0).abs() < 1e-12);
+    assert_eq!(scaling[0]["work"], "sums scaled");
+    assert_eq!(scaling[0]["count"], (4 + 64 / 2) * 512 * 4);
+    assert_eq!(mixpe["rows"][0]["crossover_m_by_count"], Value::Null);
+    fs::write(b.path("ws.cfg"), config("32", "32", "ws", "Bandwidth: 16", "USER")).unwrap();
+    let kept = json(&b, "--config ws.cfg --topology layers.csv --device mixpe-w4a8");
+    assert_eq!(kept["rows"][0]["crossover_m_by_count"], 129);
+    let first = json(&b, "--config ws.cfg --topology layers.csv --device dequant-w4a8");
+    assert_eq!(first["scaling"][0]["work"], "weights scaled before the array");
+    assert_eq!(first["scaling"][0]["count"], 512 * 512 + 512 * 256);
+    let out = b.run("simulate --config ws.cfg --topology layers.csv --device mixpe-w4a8");
+    let text = String::from_utf8(out.stdout).unwrap();
+    for expected in ["zero points corrected", "from M on", "129"] {
+        assert!(text.contains(expected), "{expected}:\n{text}");
     }
     // The same in a file of one's own, and in a table.
     fs::write(b.path("own.toml"), "name = 'own'\nbase = 'tpu-int8'\nclock_mhz = 1000").unwrap();
@@ -350,7 +369,7 @@ fn devices_bring_widths_and_energies() {
             .lines()
             .next()
             .unwrap()
-            .ends_with(",power_mw")
+            .ends_with(",power_mw,crossover_m_by_count,crossover_m_by_energy")
     );
 
     fs::write(b.path("bad.toml"), "base = 'tpu-int8'\n[memory.weight]\nbyte = 1").unwrap();

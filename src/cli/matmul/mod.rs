@@ -1,6 +1,7 @@
 //! `mixgemm matmul`: the product on a user's own tensors.
 #![forbid(unsafe_code)]
 
+mod difference;
 mod metadata;
 mod pack_cache;
 mod prepared;
@@ -8,6 +9,7 @@ mod product;
 mod report;
 
 use crate::cli::arguments::{self, ActivationName, FormatName, HOST, ModeName, ScaleName, TensorPath, spelled};
+use crate::cli::cost::Costed;
 use crate::cli::destination::Destination;
 use crate::cli::device::{self, named};
 use crate::cli::machine::{self, Machine};
@@ -22,6 +24,7 @@ use crate::cli::tensors::{self, Tensor};
 use crate::cli::truth;
 use anyhow::Result;
 use clap::builder::ArgPredicate;
+use difference::Difference;
 use mixgemm::outlier::calibration::LayerCalibration;
 use mixgemm::quant::figures::product_f64;
 use mixgemm::{Activation, Epilogue, Figures, Group, Host, InputScale, Isa, Mat, Mode, Scheme, Workspace};
@@ -352,17 +355,26 @@ fn multiply(args: &Args, places: &Places, threads: NonZeroUsize) -> Result<Row> 
     if let Tensor::I8(_) = input {
         truth::scale_rows(&mut exact, input_scale);
     }
-    let figures = if epilogue.bias.is_none() && epilogue.activation == Activation::Identity {
-        Figures::between(exact.view(), y.view())?
-    } else {
-        let mut bare = Mat::zeros(m, n);
-        let bare_product = product.run(&mut workspace, &Epilogue::new(), &mut bare);
-        bare_product.map_err(option)?;
-        Figures::between(exact.view(), bare.view())?
+    let mut bare = None;
+    if epilogue.bias.is_some() || epilogue.activation != Activation::Identity {
+        let bare = bare.insert(Mat::zeros(m, n));
+        let of_bare = product.run(&mut workspace, &Epilogue::new(), bare);
+        of_bare.map_err(option)?;
+    }
+    let bare = bare.as_ref().unwrap_or(&y).view();
+    let figures = Figures::between(exact.view(), bare)?;
+    // Where outliers are split off, this CPU has a part in the product.
+    let whole = device.emulated && args.splitting.split == SplitName::None;
+    let accelerator = whole.then(|| device::accelerator(&args.backend, mode)).transpose()?;
+    let after_the_group = match (accelerator, &prepared.quantized) {
+        (Some(accelerator), Some(w)) => Difference::of(accelerator, w, x, bare)?,
+        _ => None,
     };
     progress.step("writing");
     let quantized = prepared.quantized.as_ref().filter(|_| args.save_quantized);
     saved::save(&places.output, &y, quantized, &metadata::of(args))?;
+    let priced = accelerator.filter(|accelerator| accelerator.cost_file().is_some());
+    let cost = priced.map(|accelerator| Costed::new(accelerator, &scheme, mode, [m, n, k]));
     let isa_used = isa.map_or_else(machine::best_isa, Ok)?.name();
     Ok(Row {
         backend: device.name,
@@ -386,6 +398,8 @@ fn multiply(args: &Args, places: &Places, threads: NonZeroUsize) -> Result<Row> 
         worst_at: figures.worst_at,
         counters: device.emulated.then(|| named(&report.counters)),
         npu,
+        cost,
+        after_the_group,
         output: args.output.display().to_string(),
         pack_cache: prepared.cache,
         outliers,

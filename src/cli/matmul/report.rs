@@ -1,8 +1,10 @@
 //! What `matmul` says: a list for people, JSON for programs.
 #![forbid(unsafe_code)]
 
+use super::difference::Difference;
 use super::pack_cache::Outcome;
 use super::product::Outliers;
+use crate::cli::cost::Costed;
 use crate::cli::machine::Machine;
 use crate::cli::npu::Section;
 use crate::cli::table;
@@ -37,6 +39,12 @@ pub(super) struct Row {
     pub(super) counters: Option<BTreeMap<&'static str, u64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) npu: Option<Section>,
+    /// What the product costs on the emulated accelerator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cost: Option<Costed>,
+    /// How far dequantising first is from scaling after the group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) after_the_group: Option<Difference>,
     pub(super) output: String,
     /// What became of `--pack-cache`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,12 +103,23 @@ pub(super) fn print(machine: &Machine, row: &Row, out: &mut impl Write) -> Resul
         ("written", row.output.clone()),
     ];
     let cache = row.pack_cache.as_ref().map(|cache| ("pack cache", cache.to_string()));
+    let after = row.after_the_group.as_ref().map(|difference| {
+        let text = format!(
+            "{} dB, worst {:.3e}: dequantised first against scaled after the group",
+            table::decibels(difference.sqnr_db),
+            difference.worst_error
+        );
+        ("difference", text)
+    });
+    let cost = row.cost.as_ref().map(Costed::lines).unwrap_or_default();
     let outliers = row.outliers.as_ref();
     let outliers = outliers.map(|outliers| [("outliers", outliers.to_string()), ("time of parts", outliers.parts())]);
     writeln!(out, "mixgemm matmul on {machine}\n")?;
     lines
         .iter()
         .chain(&cache)
+        .chain(&after)
+        .chain(&cost)
         .chain(outliers.iter().flatten())
         .try_for_each(|(name, value)| writeln!(out, "  {name:<16} {value}"))?;
     row.npu.as_ref().map_or(Ok(()), |npu| npu.print(out))

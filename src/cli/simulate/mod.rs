@@ -6,6 +6,7 @@ mod device;
 mod mixpe_sim;
 mod plot;
 mod report;
+mod scaling;
 mod topology;
 
 use crate::cli::arguments::spelled;
@@ -18,6 +19,7 @@ use mixgemm::Error;
 use mixgemm::accel::hardware::Hardware;
 use mixgemm::accel::memory::Widths;
 use report::{Counts, Row, Spent, Totals};
+use scaling::Scaled;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -137,6 +139,7 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
             "compat": args.compat.map(spelled),
             "rows": rows,
             "totals": totals,
+            "scaling": device.is_some().then(|| scaling::lines(&rows)),
         });
         serde_json::to_writer_pretty(&mut *out, &report)?;
         writeln!(out)?;
@@ -171,6 +174,7 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
         }
         report::print(&rows, &totals, out)?;
         if let (Some(device), Some(spent)) = (&device, &totals.spent) {
+            scaling::print(&rows, out)?;
             report::print_energy(device, spent, out)?;
         }
     }
@@ -238,6 +242,7 @@ impl Args {
             return Ok(Row {
                 counts: Counts::new(name, &device.array, extents, &estimate.traffic, scale_sim),
                 spent: Some(Spent::new(&estimate)),
+                scaled: Some(Scaled::new(device, extents, &estimate)),
             });
         }
         let traffic = config.memory.traffic(&config.array, extents, &self.widths());
@@ -245,6 +250,7 @@ impl Args {
         Ok(Row {
             counts: Counts::new(name, &config.array, extents, &traffic, scale_sim),
             spent: None,
+            scaled: None,
         })
     }
 }

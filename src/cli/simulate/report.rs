@@ -2,7 +2,8 @@
 //! the unit where it is not a count.
 #![forbid(unsafe_code)]
 
-use crate::cli::table;
+use crate::cli::simulate::scaling::Scaled;
+use crate::cli::table::{self, bytes, joules};
 use anyhow::Result;
 use comfy_table::Table;
 use mixgemm::accel::array::{Array, Dataflow, Extents, Walk};
@@ -19,6 +20,8 @@ pub(super) struct Row {
     pub(super) counts: Counts,
     #[serde(flatten)]
     pub(super) spent: Option<Spent>,
+    #[serde(flatten)]
+    pub(super) scaled: Option<Scaled>,
 }
 
 /// What is counted in a layer.
@@ -164,6 +167,11 @@ impl Counts {
         }
     }
 
+    /// N and K.
+    pub(super) const fn weights(&self) -> (u64, u64) {
+        (self.n, self.k)
+    }
+
     fn dram_read_bits(&self) -> f64 {
         self.dram_ifmap_read_bits + self.dram_filter_read_bits + self.dram_ofmap_read_bits
     }
@@ -211,10 +219,10 @@ impl Totals {
 /// The rows as comma-separated values.
 pub(super) fn csv(rows: &[Row]) -> Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    for Row { counts, spent } in rows {
-        match spent {
-            Some(spent) => writer.serialize((counts, spent))?,
-            None => writer.serialize(counts)?,
+    for Row { counts, spent, scaled } in rows {
+        match (spent, scaled) {
+            (Some(spent), Some(scaled)) => writer.serialize((counts, spent, scaled))?,
+            _ => writer.serialize(counts)?,
         }
     }
     Ok(writer.into_inner().map_err(|e| e.into_error())?)
@@ -240,7 +248,7 @@ pub(super) fn print(rows: &[Row], totals: &Totals, out: &mut impl Write) -> Resu
     let energy = totals.spent.is_some();
     let heads: Vec<&str> = heads.into_iter().chain(energy.then_some("energy")).collect();
     let mut table = table::columns(&heads, 1);
-    for Row { counts: row, spent } in rows {
+    for Row { counts: row, spent, .. } in rows {
         let mut cells = vec![
             row.layer.clone(),
             row.m.to_string(),
@@ -317,26 +325,4 @@ pub(super) fn print_energy(device: &Hardware, spent: &Spent, out: &mut impl Writ
         )?;
     }
     Ok(())
-}
-
-/// Energy in three or four digits.
-pub(super) fn joules(pj: f64) -> String {
-    match pj {
-        e if e < 1e3 => format!("{e:.1} pJ"),
-        e if e < 1e6 => format!("{:.2} nJ", e / 1e3),
-        e if e < 1e9 => format!("{:.2} uJ", e / 1e6),
-        e if e < 1e12 => format!("{:.2} mJ", e / 1e9),
-        e => format!("{:.2} J", e / 1e12),
-    }
-}
-
-/// Bits as bytes, with a unit.
-pub(super) fn bytes(bits: f64) -> String {
-    let bytes = bits / 8.0;
-    match bytes {
-        b if b < 1e4 => format!("{b:.0} B"),
-        b if b < 1e7 => format!("{:.1} kB", b / 1e3),
-        b if b < 1e10 => format!("{:.1} MB", b / 1e6),
-        b => format!("{:.1} GB", b / 1e9),
-    }
 }
