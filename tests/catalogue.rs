@@ -56,7 +56,7 @@ fn values_and_costs_have_the_same_names() {
     use mixgemm::accel::catalogue::{Accelerator, named};
     use mixgemm::accel::hardware::Hardware;
     // An NPU has a latency model instead of parts.
-    let npu = |name: &&str| name.starts_with("npu-");
+    let npu = |name: &&str| name.starts_with("npu");
     let all = ACCELERATORS.iter().map(Accelerator::name);
     let (npus, values): (BTreeSet<&str>, BTreeSet<&str>) = all.partition(npu);
     for name in npus {

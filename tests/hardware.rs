@@ -51,7 +51,7 @@ fn an_estimate_by_hand() {
     );
     // A scale per channel: five levels of 32 multiplexers, an exponent adder, an f32 multiplier without 13 of the 24 rows of
     // its significand. A scale per row of activations: an f32 multiplier.
-    let fit = |b: f64| 24.0 * b * 0.002_994_791_666_666_666_7 + (24.0 + b) / 2.0 * 0.001_041_666_666_666_666_7;
+    let fit = |b: f64| 24.0 * b * 23.0 / 7680.0 + (24.0 + b) / 2.0 / 960.0;
     let scaling = 160.0 * 0.00042 + 8.0 * 0.0033 + 3.7 - fit(24.0) + fit(11.0);
     let counted = Scalings {
         sums: 64 * 64,

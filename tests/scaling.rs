@@ -89,7 +89,7 @@ fn scalings_are_priced_by_the_table() {
         activation_sums: 1,
     };
     let adder = |bits: f64| bits * 0.0033;
-    let fit = |a: f64, b: f64| a * b * 0.002_994_791_666_666_666_7 + (a + b) / 2.0 * 0.001_041_666_666_666_666_7;
+    let fit = |a: f64, b: f64| a * b * 23.0 / 7680.0 + (a + b) / 2.0 / 960.0;
     let narrow = |b: f64| 3.7 - fit(24.0, 24.0) + fit(24.0, b);
     let conversion = |bits: f64| bits * 5.0 * 0.00042 + adder(8.0);
     let mixpe = named("mixpe-w4a8").scaling_pj(&one);

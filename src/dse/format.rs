@@ -8,7 +8,7 @@
 //! | `dequant-w4a8` | `a8row` | the device, emulated |
 //! | without dequantisation (`fp16`), bits = 16 | `f16` | f16 weights through the f16 multiplier, emulated |
 //!
-//! Names are those of the [catalogue](crate::accel::catalogue). The place of dequantisation and a floating-point accumulator
+//! Names are those of the [catalogue]. The place of dequantisation and a floating-point accumulator
 //! are the device's own; an integer accumulator may be of any width that holds the sums, which changes no value.
 #![forbid(unsafe_code)]
 

@@ -11,7 +11,7 @@ use crate::accel::element::half::Accumulator;
 use crate::accel::float_device::FloatDevice;
 use alloc::boxed::Box;
 
-/// [`array`] with its cost: efficiency 1 of every relative figure. All others of the catalogue begin with this file, so
+/// [`array()`] with its cost: efficiency 1 of every relative figure. All others of the catalogue begin with this file, so
 /// that they differ in nothing but elements, formats and the place of scaling.
 pub const F32: Accelerator = Accelerator::new(|| Box::new(array()), COST);
 

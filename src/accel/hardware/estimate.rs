@@ -175,7 +175,7 @@ impl Hardware {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Value`] names the key that does not fit, [`Error::Unsupported`] the scratchpad that is too small.
+    /// [`Error::Value`](crate::Error::Value) names the key that does not fit, [`Error::Unsupported`](crate::Error::Unsupported) the scratchpad that is too small.
     pub fn estimate(&self, e: Extents) -> Result<Estimate> {
         let banks = self.banks_of_whole()?;
         self.check_sum(match self.dequantisation.position {
@@ -231,7 +231,7 @@ impl Hardware {
     /// Area of the accelerator, whatever it multiplies.
     ///
     /// # Errors
-    /// [`Error::Value`] names the key that does not fit.
+    /// [`Error::Value`](crate::Error::Value) names the key that does not fit.
     pub fn area(&self) -> Result<Area> {
         self.area_of(&self.memory.banks(self.node_nm)?, factors(self.node_nm)?)
     }
