@@ -223,6 +223,30 @@ fn backends_that_are_chosen_at_run_time_are_split_too() {
     }
 }
 
+/// One group's sums need more than 32 bits, its neighbours' do not, and one call has several panels.
+#[test]
+fn groups_beyond_32_bits_stand_between_others() {
+    let draw = &mut Draw::new(95);
+    let x = |rows| {
+        let outlier = |k: usize| if k / 16 == 1 { 8_388_607.0 } else { 200.0 };
+        Mat::from_fn(rows, 64, |r, k| {
+            T * if k % 16 == 5 { outlier(k) } else { (k + r) as f32 - 30.0 }
+        })
+    };
+    for zero in [ZeroPoint::Symmetric, ZeroPoint::Integer, ZeroPoint::Float] {
+        let scheme = Scheme {
+            zero,
+            ..Scheme::int(8).group(16).scales(ScaleType::F32)
+        };
+        let w = weights(draw, scheme, 130, 64);
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.supported()) {
+            let split = Split::new(Host::new().isa(isa).unwrap());
+            check_product(isa.name(), &split, &w, &x(1));
+            check_product(isa.name(), &split, &w, &x(5));
+        }
+    }
+}
+
 #[test]
 fn threads_change_nothing() {
     let draw = &mut Draw::new(93);

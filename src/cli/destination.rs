@@ -58,6 +58,15 @@ impl Destination {
         self.path == other.path
     }
 
+    /// Refuses to replace a file that is read.
+    pub(crate) fn check_apart(&self, argument: &str, read: &Path) -> Result<()> {
+        if read.canonicalize().is_ok_and(|read| read == self.path) {
+            let found = format!("{}, which is read", self.path.display());
+            return Err(refusal(self.argument, format!("another file than {argument}"), found));
+        }
+        Ok(())
+    }
+
     /// Writes a file beside the destination and renames it.
     pub(crate) fn write(&self, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
         self.replace(content).map_err(|error| match error.kind() {

@@ -134,7 +134,7 @@ fn open(heading: &Heading, path: &Path) -> Result<(BufWriter<File>, u64)> {
             ));
         }
         // Where the file system has no locks, runs are not told apart.
-        Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => {}
+        Err(TryLockError::Error(e)) if has_no_locks(&e) => {}
         Err(TryLockError::Error(e)) => return Err(fail(e)),
     }
     let mut reader = BufReader::new(file);
@@ -173,4 +173,13 @@ fn open(heading: &Heading, path: &Path) -> Result<(BufWriter<File>, u64)> {
         writeln!(out, "{expected_heading}").map_err(fail)?;
     }
     Ok((out, done))
+}
+
+/// Whether a file system that was asked for a lock has none: network file systems often have no service for them.
+pub(super) fn has_no_locks(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(libc::ENOLCK) {
+        return true;
+    }
+    error.kind() == io::ErrorKind::Unsupported
 }

@@ -9,8 +9,9 @@ use core::fmt;
 use core::str::FromStr;
 use serde::{Deserialize, Serialize};
 
-/// Name and version of the program.
-pub(super) const PROGRAM: &str = concat!("mixgemm ", env!("CARGO_PKG_VERSION"));
+/// Name and version of the program and of its model of hardware and fidelity. The model's number goes up with every
+/// change of a figure, so that results of two models never stand in one file.
+pub(super) const PROGRAM: &str = concat!("mixgemm ", env!("CARGO_PKG_VERSION"), ", model 2");
 
 /// The part of a space that one run explores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,8 +6,9 @@
 #![forbid(unsafe_code)]
 
 use crate::base::error::Result;
+use crate::dse::explore::has_no_locks;
 use crate::dse::heading::PROGRAM;
-use crate::dse::points::{failed, to_line};
+use crate::dse::points::{failed, to_line, wrong};
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -24,6 +25,9 @@ struct Line {
     values: String,
     fidelity_db: f64,
 }
+
+/// What every line starts with.
+const START: &[u8] = b"{\"program\":";
 
 /// Fidelities on some tensors by the key of the values.
 #[derive(Debug, Default)]
@@ -51,13 +55,22 @@ impl Measured {
         let file = options.read(true).write(true).create(true).truncate(false);
         let mut file = file.open(path).map_err(fail)?;
         match file.lock() {
-            Err(e) if e.kind() != io::ErrorKind::Unsupported => return Err(fail(e)),
+            Err(e) if !has_no_locks(&e) => return Err(fail(e)),
             _ => {}
         }
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(fail)?;
         // A run that was killed may have left half a line.
         let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let torn = &text[whole..];
+        if !torn.starts_with(&START[..torn.len().min(START.len())]) {
+            let found = String::from_utf8_lossy(&torn[..torn.len().min(40)]).into_owned();
+            return Err(wrong(
+                path,
+                "fidelities that this program wrote",
+                format_args!("`{found}`"),
+            ));
+        }
         file.set_len(whole as u64).map_err(fail)?;
         file.seek(SeekFrom::End(0)).map_err(fail)?;
         let lines = text[..whole].split(|&byte| byte == b'\n');

@@ -189,8 +189,13 @@ impl Statistics {
             ScaleRule::Channels(share) => self.max_outside(share)? / 127.0,
             ScaleRule::LeastError => self.least_error(),
         };
-        if t > 0.0 {
+        // A larger quotient is no integer of a split.
+        if t > 0.0 && self.max() / t < 8_388_608.0 {
             return Ok(t);
+        }
+        if self.max() > 0.0 {
+            let expected = "at least 2^-23 of the largest magnitude: the maximum, or a higher percentile";
+            return Err(Error::value("scale", expected, format!("{t} for {}", self.max())));
         }
         let found = format!(
             "a scale of {t} from {} rows, the largest magnitude {}",

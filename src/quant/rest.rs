@@ -68,7 +68,7 @@ impl<'a> Rest<'a> {
     /// Checks that this is the rest of an `m`-row product with such weights in such a mode.
     ///
     /// # Errors
-    /// [`Error::Shape`] for other sizes, terms out of order or channels without weights; [`Error::Unsupported`] for a mode
+    /// [`Error::Shape`] for other sizes, starts that do not ascend or channels without weights; [`Error::Unsupported`] for a mode
     /// whose activations have a scale per group or none.
     pub fn check(&self, m: usize, w: &WeightShape, mode: Mode) -> Result<()> {
         if mode.scales_per_group() || mode == Mode::Exact {

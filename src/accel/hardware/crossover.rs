@@ -52,6 +52,10 @@ impl Hardware {
     /// for every fill of their rows (columns) with activations, so scaling before may never pay. `None` for an accelerator
     /// that scales nothing.
     ///
+    /// Scratchpads are taken to hold what a pass needs. Real ones cut a large M into pieces, each with a pass of its own,
+    /// which favours scaling after the group ([`Hardware::estimate`] counts them); elements are taken to fit either
+    /// operand at no other price.
+    ///
     /// ```
     /// use mixgemm::accel::array::{Array, Dataflow};
     /// use mixgemm::accel::hardware::Hardware;

@@ -35,7 +35,7 @@ const OFFSET: i64 = 128;
 /// use mixgemm::accel::npu::{Npu, grouped::Grouped, profile::Profile};
 /// use mixgemm::{Backend, Epilogue, Mat, Mode, QuantMatrix, Scheme, reference};
 /// let w = QuantMatrix::quantize(Mat::from_fn(3, 64, |n, k| (n * k) as f32).view(), Scheme::int(8).group(16))?;
-/// let (x, mut y, mut expected) = (Mat::from_fn(2, 64, |m, k| (m + k) as f32), Mat::zeros(2, 3), Mat::zeros(2, 3));
+/// let (x, mut y, mut expected) = (Mat::from_fn(2, 64, |m, k| (m + k) as f32), Mat::<f32>::zeros(2, 3), Mat::<f32>::zeros(2, 3));
 /// let device = Grouped::new(Npu::new(Profile::hexagon_8gen3().clone()));
 /// let prepared = device.prepare(&w)?;
 /// Backend::compile(&device, &prepared, 2)?; // four graphs

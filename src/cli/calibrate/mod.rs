@@ -75,6 +75,12 @@ fn theta(s: &str) -> Result<f32, String> {
 pub(crate) fn run(args: &Args, json: bool, out: &mut impl Write) -> Result<ExitCode> {
     let layers = args.layers.whole()?;
     let output = Destination::new("--output", &args.output, args.force)?;
+    for layer in layers {
+        output.check_apart("--weights", &layer.weights.file)?;
+        for input in &layer.inputs {
+            output.check_apart("--input", &input.file)?;
+        }
+    }
     let mut found = BTreeMap::new();
     let progress = Progress::new(STEPS * layers.iter().map(|layer| layer.inputs.len()).sum::<usize>());
     for layer in layers {

@@ -121,6 +121,9 @@ impl Args {
             return Err(refusal("--isa", "auto with an emulated --backend", &self.isa));
         }
         self.split.check(self.mode, false)?;
+        if self.split.takes_calibration() && self.mode != ModeName::A8Static {
+            return Err(refusal("--outlying", "--mode a8static with calibrated", mode));
+        }
         match (self.mode, self.calibrate_on.is_empty()) {
             (ModeName::A8Static, true) => Err(refusal(
                 "--calibrate-on",
@@ -187,6 +190,10 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
     let save = save
         .map(|file| Destination::new("--save-activations", file, args.force))
         .transpose()?;
+    for file in ["model.safetensors", "config.json", "tokenizer.json"] {
+        let read = args.model.join(file);
+        save.iter().try_for_each(|save| save.check_apart("--model", &read))?;
+    }
     let machine = Machine::here()?;
     let threads = arguments::threads_or_all(args.threads);
     let found = arguments::pool(threads)?.install(|| compare(args, save.as_ref(), threads))?;

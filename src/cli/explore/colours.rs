@@ -41,7 +41,7 @@ pub(super) fn of_device(name: &str) -> RGBColor {
         return OTHERS[sum(name) % OTHERS.len()];
     };
     let rest = &name[start.len()..];
-    let share = if rest.is_empty() { 0 } else { 30 + sum(rest) % 40 };
+    let share = if rest.is_empty() { 0 } else { 20 + sum(rest) % 47 };
     let pale = |c: &u8| (usize::from(*c) + (255 - usize::from(*c)) * share / 100) as u8;
     RGBColor(pale(r), pale(g), pale(b))
 }

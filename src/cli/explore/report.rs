@@ -194,7 +194,11 @@ pub(super) fn print(found: &Found, frontiers: &[Frontier], files: &[PathBuf], ou
 fn origins(space: &Space) -> Result<Vec<Origin>> {
     let mut origins: Vec<Origin> = Vec::new();
     for device in space.designs().iter().flat_map(|design| design.device.iter().flatten()) {
-        for origin in Hardware::named(device)?.origins()? {
+        // Accelerators without a cost have no feasible point either.
+        let Ok(hardware) = Hardware::named(device) else {
+            continue;
+        };
+        for origin in hardware.origins()? {
             if !origins.contains(&origin) {
                 origins.push(origin);
             }

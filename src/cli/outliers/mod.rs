@@ -85,6 +85,11 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut impl Write) -> Result<ExitC
     if svg.as_ref().zip(png.as_ref()).is_some_and(|(svg, png)| svg.is(png)) {
         return Err(refusal("--png", "another file than --svg", "the same"));
     }
+    for place in svg.iter().chain(&png) {
+        args.files
+            .iter()
+            .try_for_each(|file| place.check_apart("FILE", Path::new(file)))?;
+    }
     let layers = args.layers()?;
     // Nothing is drawn of no outliers: the report says so.
     let drawn = layers.iter().any(|layer| layer.found.outliers() > 0);

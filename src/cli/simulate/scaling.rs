@@ -77,7 +77,11 @@ pub(super) fn print(rows: &[Row], out: &mut impl Write) -> Result<()> {
         work.add_row([line.work.into(), line.count.to_string(), table::joules(line.energy_pj)]);
     }
     writeln!(out, "\n{}", work.trim_fmt())?;
-    let mut heads = vec!["scaling weights before the array, from M on", "N", "K"];
+    let mut heads = vec![
+        "scaling weights before the array, from M on (scratchpads without limit)",
+        "N",
+        "K",
+    ];
     heads.extend(["fewer multiplications", "less energy"]);
     let mut crossovers = table::columns(&heads, 1);
     let mut last = None;
