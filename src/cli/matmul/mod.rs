@@ -258,8 +258,6 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
     if cache.as_ref().is_some_and(|cache| cache.is(&output)) {
         return Err(refusal("--pack-cache", "another file than --output", "the same"));
     }
-    output.check_apart("--weights", &args.weights.file)?;
-    output.check_apart("--input", &args.input.file)?;
     let places = Places { output, cache };
     let machine = Machine::here()?;
     let threads = arguments::threads_or_all(args.threads);
