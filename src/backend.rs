@@ -146,27 +146,35 @@ pub trait Backend: Send + Sync + 'static {
     /// special sum.
     ///
     /// # Errors
-    /// As [`Backend::run`]; [`Error::Unsupported`] where [`Capabilities::accumulate`] is false.
+    /// As [`Backend::run`]; [`Error::Unsupported`] where [`Capabilities::accumulate`] is false, as it is for backends
+    /// without a method of their own.
     fn accumulate(
         &self,
-        weights: &Self::Prepared,
-        x: Activations<'_>,
-        mode: Mode,
-        y: MatMut<'_, f32>,
-    ) -> Result<Report>;
+        _weights: &Self::Prepared,
+        _x: Activations<'_>,
+        _mode: Mode,
+        _y: MatMut<'_, f32>,
+    ) -> Result<Report> {
+        let expected = "a backend whose capabilities have accumulate";
+        Err(Error::unsupported("accumulate", expected, self.name()))
+    }
 
     /// Writes the exact integers `D − z0·B` (`2D − B` for one symmetric bit) of every (row, group, column): before
     /// rounding, scales and fractional zero points. In `exact` the unit is 2^-24. Rows with non-finite inputs give 0.
     ///
     /// # Errors
-    /// As [`Backend::run`]; [`Error::Unsupported`] where [`Capabilities::group_sums`] is false or 32 bits are too few.
+    /// As [`Backend::run`]; [`Error::Unsupported`] where [`Capabilities::group_sums`] is false, as it is for backends
+    /// without a method of their own, or 32 bits are too few.
     fn group_sums(
         &self,
-        weights: &Self::Prepared,
-        x: Activations<'_>,
-        mode: Mode,
-        sums: GroupSums<'_>,
-    ) -> Result<Report>;
+        _weights: &Self::Prepared,
+        _x: Activations<'_>,
+        _mode: Mode,
+        _sums: GroupSums<'_>,
+    ) -> Result<Report> {
+        let expected = "a backend whose capabilities have group_sums";
+        Err(Error::unsupported("group_sums", expected, self.name()))
+    }
 
     /// Whether [`Backend::run_rest`] works.
     fn adds_rest(&self) -> bool {

@@ -231,6 +231,17 @@ impl Output<'_> {
         }
     }
 
+    /// The output as one whose sums are continued.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] unless it is f32: others have been rounded.
+    pub fn to_continue(&mut self) -> Result<MatMut<'_, f32>> {
+        match self {
+            Self::F32(y) => Ok(y.reborrow()),
+            _ => Err(Error::unsupported("y", "f32 to continue", "another type")),
+        }
+    }
+
     /// The same output for a shorter time.
     #[must_use]
     pub fn reborrow(&mut self) -> Output<'_> {

@@ -13,10 +13,9 @@
 
 use crate::accel::blocks::{gather, in_blocks};
 use crate::accel::element::float::{FloatElement, Meaning};
-use crate::backend::{Backend, Capabilities, Counters, GroupSums, Report, WeightShape};
+use crate::backend::{Backend, Capabilities, Counters, Report, WeightShape};
 use crate::base::error::{Error, Result};
 use crate::base::float::{check_environment, fma};
-use crate::base::view::MatMut;
 use crate::epilogue::{Epilogue, Output};
 use crate::quant::input::{Activations, Mode, Row};
 use crate::quant::matrix::QuantMatrix;
@@ -142,20 +141,7 @@ impl<E: FloatElement> Backend for FloatDevice<E> {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            min_bits: 1,
-            max_bits: self.element.max_bits(),
-            per_tensor: false,
-            books: false,
-            a8: false,
-            a16: false,
-            exact: false,
-            native: true,
-            group_sums: false,
-            accumulate: false,
-            static_shapes: false,
-            emulated: true,
-        }
+        Capabilities::rounding(self.element.max_bits())
     }
 
     fn prepare(&self, w: &QuantMatrix) -> Result<FloatWeights<E>> {
@@ -216,17 +202,5 @@ impl<E: FloatElement> Backend for FloatDevice<E> {
             kernel: self.element.name(),
             counters,
         })
-    }
-
-    /// Refused: sums are those of the element.
-    fn accumulate(&self, _: &FloatWeights<E>, _: Activations<'_>, _: Mode, _: MatMut<'_, f32>) -> Result<Report> {
-        let expected = "a backend whose capabilities have accumulate";
-        Err(Error::unsupported("accumulate", expected, self.name))
-    }
-
-    /// Refused: there are no integers.
-    fn group_sums(&self, _: &FloatWeights<E>, _: Activations<'_>, _: Mode, _: GroupSums<'_>) -> Result<Report> {
-        let expected = "a backend whose capabilities have group_sums";
-        Err(Error::unsupported("group_sums", expected, self.name))
     }
 }

@@ -16,9 +16,8 @@
 use crate::accel::device::Device;
 use crate::accel::element::multiply::MultiplyI8;
 use crate::accel::weights::DeviceWeights;
-use crate::backend::{Backend, Capabilities, GroupSums, Report};
+use crate::backend::{Backend, Capabilities, Report};
 use crate::base::error::{Error, Result};
-use crate::base::view::MatMut;
 use crate::epilogue::{Epilogue, Output};
 use crate::quant::input::{Activations, Mode};
 use crate::quant::matrix::{Floats, QuantMatrix, Zeros};
@@ -112,20 +111,7 @@ impl Backend for TwoLevel {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            min_bits: 1,
-            max_bits: BITS,
-            per_tensor: false,
-            books: false,
-            a8: false,
-            a16: false,
-            exact: false,
-            native: true,
-            group_sums: false,
-            accumulate: false,
-            static_shapes: false,
-            emulated: true,
-        }
+        Capabilities::rounding(BITS)
     }
 
     fn prepare(&self, w: &QuantMatrix) -> Result<TwoLevelWeights> {
@@ -147,17 +133,5 @@ impl Backend for TwoLevel {
             report.counters.weight_conversions = (w.shape.n * w.shape.k) as u64;
         }
         Ok(report)
-    }
-
-    /// Refused: sums go over all of K.
-    fn accumulate(&self, _: &TwoLevelWeights, _: Activations<'_>, _: Mode, _: MatMut<'_, f32>) -> Result<Report> {
-        let expected = "a backend whose capabilities have accumulate";
-        Err(Error::unsupported("accumulate", expected, Backend::name(self)))
-    }
-
-    /// Refused: sums go over all of K.
-    fn group_sums(&self, _: &TwoLevelWeights, _: Activations<'_>, _: Mode, _: GroupSums<'_>) -> Result<Report> {
-        let expected = "a backend whose capabilities have group_sums";
-        Err(Error::unsupported("group_sums", expected, Backend::name(self)))
     }
 }

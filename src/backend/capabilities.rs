@@ -38,6 +38,25 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// Those of an emulated device that rounds on the way: mode `native` alone, integer codes of at most so many bits.
+    #[must_use]
+    pub const fn rounding(max_bits: u8) -> Self {
+        Self {
+            min_bits: 1,
+            max_bits,
+            per_tensor: false,
+            books: false,
+            a8: false,
+            a16: false,
+            exact: false,
+            native: true,
+            group_sums: false,
+            accumulate: false,
+            static_shapes: false,
+            emulated: true,
+        }
+    }
+
     /// Whether the mode is among those taken.
     #[must_use]
     pub fn takes(&self, mode: Mode) -> bool {

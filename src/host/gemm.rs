@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::backend::{Counters, GroupSums, Report, WeightShape};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::float::check_environment;
 use crate::base::parallel::Par;
 use crate::base::view::MatMut;
@@ -62,7 +62,7 @@ impl Gemm {
     /// Chooses the kernels for a mode once; the plan serves every M and shares the weights. Nothing is allocated.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] when the tier has no kernels for these weights.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) when the tier has no kernels for these weights.
     pub fn plan(&self, mode: Mode) -> Result<Plan> {
         let selection = select(self.isa, self.weights.layout().panel, mode)?;
         Ok(Plan {
@@ -160,7 +160,7 @@ impl Plan {
     /// Another tier for this plan.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] when this CPU lacks the tier or it reads another layout.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) when this CPU lacks the tier or it reads another layout.
     pub fn isa(self, isa: Isa) -> Result<Self> {
         Ok(Self {
             selection: select(isa, self.weights.layout().panel, self.mode)?,
@@ -290,14 +290,14 @@ impl Plan {
         x: Activations<'_>,
         rest: &Rest<'_>,
         epilogue: Option<&Epilogue<'_>>,
-        y: Output<'_>,
+        mut y: Output<'_>,
     ) -> Result<Report> {
         let (mut job, m, team) = (self.job(x)?, x.shape().0, self.par.team());
         rest.check(m, &self.shape(), self.mode)?;
         epilogue.map_or(Ok(()), |epilogue| epilogue.check(m, self.weights.n()))?;
         y.check(m, self.weights.n())?;
-        if epilogue.is_none() && !matches!(y, Output::F32(_)) {
-            return Err(Error::unsupported("y", "f32 to continue", "another type"));
+        if epilogue.is_none() {
+            y.to_continue()?;
         }
         job.rest = Some(rest);
         let finish = epilogue.map_or(Finish::Continue, Finish::Epilogue);

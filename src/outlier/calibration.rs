@@ -15,7 +15,7 @@ pub use crate::outlier::calibration::file::Calibration;
 use crate::base::error::{Error, Result};
 use crate::base::float::Element;
 use crate::outlier::find::limit;
-use crate::quant::activation::INFINITE;
+use crate::quant::activation::{A8STATIC_LIMIT, INFINITE};
 use crate::quant::input::{Activations, Row};
 use alloc::{format, vec, vec::Vec};
 
@@ -190,7 +190,7 @@ impl Statistics {
             ScaleRule::LeastError => self.least_error(),
         };
         // A larger quotient is no integer of a split.
-        if t > 0.0 && self.max() / t < 8_388_608.0 {
+        if t > 0.0 && self.max() / t < A8STATIC_LIMIT {
             return Ok(t);
         }
         if self.max() > 0.0 {

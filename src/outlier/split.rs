@@ -173,10 +173,9 @@ impl<B: Backend> Split<B> {
             scale: t,
             saturate: true,
         };
-        let without_rest = |y: Output<'_>| match (epilogue, y) {
-            (Some(epilogue), y) => self.backend.run(&w.prepared, x, clamped, epilogue, y),
-            (None, Output::F32(y)) => self.backend.accumulate(&w.prepared, x, clamped, y),
-            (None, _) => Err(Error::unsupported("y", "f32 to continue", "another type")),
+        let without_rest = |mut y: Output<'_>| match epilogue {
+            Some(epilogue) => self.backend.run(&w.prepared, x, clamped, epilogue, y),
+            None => self.backend.accumulate(&w.prepared, x, clamped, y.to_continue()?),
         };
         if w.shape.n == 0 {
             return without_rest(y);

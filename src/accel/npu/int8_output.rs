@@ -17,7 +17,7 @@ use crate::base::error::{Error, Result};
 use crate::base::mat::Mat;
 use crate::base::view::{MatMut, MatRef};
 use crate::epilogue::{Epilogue, Output};
-use crate::quant::activation::a8static_value;
+use crate::quant::activation::{A8STATIC_LIMIT, a8static_value};
 use crate::quant::input::{Activations, Mode, Row};
 use crate::quant::matrix::QuantMatrix;
 use crate::quant::scheme::{Group, ZeroPoint};
@@ -147,7 +147,7 @@ pub fn repair(w: &QuantMatrix, x: Activations<'_>, t: f32, scale: f32, y: MatRef
 fn unclamped(row: Row<'_>, t: f32) -> Result<Vec<i64>> {
     let integer = |(k, x): (usize, f32)| {
         let v = a8static_value(x, t);
-        if v.abs() < 8_388_608.0 {
+        if v.abs() < A8STATIC_LIMIT {
             return Ok(v as i64);
         }
         let expected = "|rne(x / scale)| below 2^23 in mode a8static";
