@@ -4,6 +4,7 @@
 pub mod explain;
 pub mod gemm;
 pub mod products;
+mod rectangle;
 mod rest;
 mod tile;
 mod walk;

@@ -87,9 +87,7 @@ impl Product<'_> {
                 continue;
             }
             let sums = &mut of.sums[block as usize * of.step..][..of.step];
-            for (p, sums) in self.panels.clone().zip(sums.chunks_exact_mut(tile.rows * nr)) {
-                rest.sums_32(own.clone(), g, (p * nr, nr), sums);
-            }
+            rest.sums_32(own.clone(), g, (self.panels.start * nr, nr), sums);
         }
         of.negative_sum.clear();
         if weights.scheme().zero == ZeroPoint::Float {

@@ -1,26 +1,25 @@
 //! How products are walked: activations are packed once, tile by tile; then threads claim rectangles of the outputs,
-//! panel by panel, and run every tile of activation rows against a panel while it is in cache. Nothing is split over K.
+//! a few panels at a time, and run every tile of activation rows against these while they are in cache. Nothing is split over K.
 #![forbid(unsafe_code)]
 
-use crate::base::disjoint::{Claims, TileGrid, TileMut};
+use crate::base::disjoint::{Claims, TileGrid};
 use crate::base::error::Result;
-use crate::base::float::{Element, canonical, check_environment};
+use crate::base::float::{Element, check_environment};
 use crate::base::parallel::Team;
 use crate::epilogue::{Epilogue, Output};
-use crate::host::tile::{Product, TileRun};
+use crate::host::rectangle::{self, RUN, SHARED};
+use crate::host::tile::Product;
 use crate::host::width::Width;
 use crate::host::workspace::{Scratch, Workspace};
 use crate::kernel::select::Selection;
-use crate::pack::activations::{LhsTile, NonFinite, PackArgs, PackTile, TileSpec};
+use crate::pack::activations::{LhsTile, PackArgs, PackTile, TileSpec};
 use crate::pack::layout::{WeightLayout, unit};
 use crate::pack::weights::PackedWeights;
 use crate::quant::input::{Activations, Mode};
 use crate::quant::rest::Rest;
 use crate::quant::scheme::ZeroPoint;
-use crate::reference::{non_finite_sum, weight_sign};
 use crate::simd;
 use crate::simd::cpu::Isa;
-use crate::simd::isa::{Body, Simd, Work, prefetch_all};
 use core::ops::Range;
 use half::{bf16, f16};
 
@@ -133,10 +132,14 @@ impl<'a> Part<'a> {
     }
 
     fn claim<T: Element>(&self, grid: &TileGrid<'_, T>, tiles: &[LhsTile], scratch: &mut Scratch) {
-        while let Some(mut rectangle) = grid.next() {
-            let tiles = tiles_in(tiles, rectangle.rows());
-            let args = &mut (&self.job, tiles, self.finish, &mut *scratch, &mut rectangle);
-            simd::run::<Rectangle<T>>(self.job.isa, args);
+        while let Some(rectangle) = grid.next() {
+            rectangle::multiply(
+                &self.job,
+                tiles_in(tiles, rectangle.rows()),
+                self.finish,
+                scratch,
+                rectangle,
+            );
         }
     }
 }
@@ -228,7 +231,11 @@ pub(super) fn rectangle(
     let claims = 4 * threads;
     let streams = (layout.bytes() / STREAM).clamp(threads, claims);
     let long = tiles <= 2 || selection.runs(height);
-    let run = if long { panels.div_ceil(streams) } else { 1 };
+    let run = if long {
+        panels.div_ceil(streams)
+    } else {
+        panels.div_ceil(claims).min(SHARED)
+    };
     let blocks = claims
         .div_ceil(panels.div_ceil(run))
         .clamp(1, m.div_ceil(height).max(1));
@@ -296,137 +303,4 @@ fn multiply<'a>(
     team.run(team.threads(), &worker);
     let refused = scratch.iter().find_map(|scratch| scratch.refused.clone());
     refused.map_or(Ok(()), Err)
-}
-
-/// One rectangle of the output; compiled for every tier for the sake of its epilogue.
-struct Rectangle<T>(core::marker::PhantomData<T>);
-
-impl<T: Element> Work for Rectangle<T> {
-    type Args<'a> = (
-        &'a Job<'a>,
-        &'a [LhsTile],
-        Finish<'a>,
-        &'a mut Scratch,
-        &'a mut TileMut<'a, T>,
-    );
-}
-
-impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
-    #[inline(always)]
-    fn body(simd: S, (job, tiles, finish, scratch, out): &mut Self::Args<'_>) {
-        let layout = job.weights.layout();
-        let nr = layout.panel.nr();
-        let cols = out.cols();
-        let columns_of = |panels: Range<usize>| panels.start * nr..(panels.end * nr).min(cols.end);
-        let last = cols.end.div_ceil(nr);
-        let mut first = cols.start / nr;
-        while first < last {
-            // A single tile streams through runs of panels, and so do tiles whose groups stay in cache meanwhile; other
-            // tiles share one panel while it is in cache.
-            let long = tiles.len() == 1 || tiles.first().is_some_and(|t| job.selection.runs(t.rows));
-            let run = if long { (last - first).min(RUN) } else { 1 };
-            let panels = first..first + run;
-            for tile in tiles.iter() {
-                let mut run = TileRun::new(scratch, panels.len(), tile.rows, nr);
-                if let Finish::Continue = finish {
-                    for (i, p) in panels.clone().enumerate() {
-                        let columns = columns_of(p..p + 1);
-                        for r in 0..tile.rows {
-                            let y = &mut run.row(i, r)[..columns.len()];
-                            T::slice_to_f32(out.row_mut(tile.first + r, columns.clone()), y);
-                        }
-                    }
-                }
-                let product = Product {
-                    job,
-                    tile,
-                    panels: panels.clone(),
-                };
-                prefetch(simd, out, tile, columns_of(panels.clone()));
-                product.fold(&mut run);
-                // Before the kernel's work, so that the lines are at least in the second-level cache after it; and again
-                // after it, since the rows of the output lie far apart, often in one set of the first-level cache.
-                prefetch(simd, out, tile, columns_of(panels.clone()));
-                for special in tile.non_finite.chunk_by(|a, b| a.row == b.row) {
-                    let r = special[0].row;
-                    for (i, p) in panels.clone().enumerate() {
-                        let columns = columns_of(p..p + 1);
-                        let y = &mut run.row(i, r)[..columns.len()];
-                        let before = out.row_mut(tile.first + r, columns.clone());
-                        special_row(job, special, *finish, before, columns.start, y);
-                    }
-                }
-                for (i, p) in panels.clone().enumerate() {
-                    let columns = columns_of(p..p + 1);
-                    for r in 0..tile.rows {
-                        let scale = match finish {
-                            Finish::Epilogue(_) => tile.row_scale.get(r).copied(),
-                            Finish::Continue => None,
-                        };
-                        let y = &mut run.row(i, r)[..columns.len()];
-                        let out = out.row_mut(tile.first + r, columns.clone());
-                        match finish {
-                            Finish::Epilogue(epilogue) if !epilogue.is_empty() => {
-                                epilogue.finish(y, tile.first + r, columns.start, scale);
-                                T::slice_from_f32(y, out);
-                            }
-                            // Most rows are of full panels, whose length the compiler knows.
-                            _ if y.len() == 2 * S::LANES => {
-                                plain(&mut y[..2 * S::LANES], &mut out[..2 * S::LANES], scale);
-                            }
-                            _ => plain(y, out, scale),
-                        }
-                    }
-                }
-            }
-            first = panels.end;
-        }
-    }
-}
-
-/// Prefetches the lines of the output that a tile becomes.
-#[inline(always)]
-fn prefetch<S: Simd, T: Element>(simd: S, out: &mut TileMut<'_, T>, tile: &LhsTile, columns: Range<usize>) {
-    for r in 0..tile.rows {
-        prefetch_all(simd, out.row_mut(tile.first + r, columns.clone()));
-    }
-}
-
-/// A row's sums as they are, but for its scale.
-#[inline(always)]
-fn plain<T: Element>(y: &mut [f32], out: &mut [T], scale: Option<f32>) {
-    let scale = scale.unwrap_or(1.0);
-    for y in y.iter_mut() {
-        *y = canonical(*y * scale);
-    }
-    T::slice_from_f32(y, out);
-}
-
-/// Most panels of one kernel call.
-const RUN: usize = 16;
-
-/// The sums of the row with these non-finite inputs: of those inputs alone.
-#[cold]
-#[inline(never)]
-fn special_row<T: Element>(
-    job: &Job<'_>,
-    special: &[NonFinite],
-    finish: Finish<'_>,
-    before: &[T],
-    first: usize,
-    y: &mut [f32],
-) {
-    let (w, group) = (job.weights, job.weights.group());
-    let inputs = || special.iter().map(|x| x.input);
-    for (i, before) in before.iter().enumerate() {
-        let n = first + i;
-        let start = if let Finish::Continue = finish {
-            before.to_f32()
-        } else {
-            0.0
-        };
-        let q = |k: usize| w.scheme().carried(w.code(n, k));
-        let sign = |k: usize| weight_sign(q(k), w.zero(n, k / group), w.scale(n, k / group));
-        y[i] = start + non_finite_sum(inputs(), sign);
-    }
 }

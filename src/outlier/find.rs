@@ -65,6 +65,8 @@ struct Block {
     rows: usize,
     found: Vec<Found>,
     row: Vec<f32>,
+    /// The largest magnitude of every chunk of a row, in bits.
+    maxima: Vec<u32>,
     refused: Option<Error>,
 }
 
@@ -91,6 +93,7 @@ impl<S: Simd> Body<S> for Search {
             rows,
             found,
             row,
+            maxima,
             refused,
         } = &mut *args.block;
         for r in *first..*first + *rows {
@@ -100,12 +103,14 @@ impl<S: Simd> Body<S> for Search {
                 Row::Bf16(x) => widened(bf16::slice_to_f32, x, row),
                 Row::I8(..) => continue,
             };
-            let most = abs_max_bits(x);
+            maxima.clear();
+            maxima.extend(x.chunks(CHUNK).map(abs_max_bits));
+            let most = maxima.iter().copied().max().unwrap_or(0);
             // The output of a row with NaN or infinite inputs is made of those alone.
             if most <= limit || most >= INFINITE {
                 continue;
             }
-            if let Err(error) = search_row(x, r as u32, t, limit, found) {
+            if let Err(error) = search_row(x, maxima, r as u32, t, limit, found) {
                 refused.get_or_insert(error);
             }
         }
@@ -122,9 +127,9 @@ fn widened<'a, T: Element>(convert: fn(&[T], &mut [f32]), x: &[T], row: &'a mut 
 
 /// Notes the outliers of a finite row that has some.
 #[inline(always)]
-fn search_row(x: &[f32], row: u32, t: f32, limit: u32, found: &mut Vec<Found>) -> Result<()> {
-    for (i, chunk) in x.chunks(CHUNK).enumerate() {
-        if abs_max_bits(chunk) <= limit {
+fn search_row(x: &[f32], maxima: &[u32], row: u32, t: f32, limit: u32, found: &mut Vec<Found>) -> Result<()> {
+    for (i, (chunk, &most)) in x.chunks(CHUNK).zip(maxima).enumerate() {
+        if most <= limit {
             continue;
         }
         for (j, part) in chunk.chunks(PART).enumerate() {

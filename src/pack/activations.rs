@@ -119,6 +119,8 @@ pub struct LhsTile {
     /// The first refusal.
     pub refused: Option<crate::base::error::Error>,
     row: Vec<f32>,
+    /// Bits of the largest magnitude of every group of a row.
+    maxima: Vec<u32>,
     integers: Vec<i32>,
     wide: Vec<i64>,
     slice: Vec<i8>,
@@ -142,6 +144,7 @@ impl Default for LhsTile {
             shifts: Vec::new(),
             refused: None,
             row: Vec::new(),
+            maxima: Vec::new(),
             integers: Vec::new(),
             wide: Vec::new(),
             slice: Vec::new(),
@@ -206,6 +209,7 @@ impl LhsTile {
         fit(&mut self.factor, groups * self.rows);
         fit(&mut self.negative_sum, groups * self.rows);
         fit(&mut self.row, spec.k);
+        fit(&mut self.maxima, groups);
         fit(&mut self.slice, spec.group.next_multiple_of(spec.unit));
         let slices = match mode {
             Mode::A16 => 2,
@@ -280,7 +284,11 @@ impl LhsTile {
             }
             Row::I8(..) => unreachable!("int8 rows are not floats"),
         };
-        let row_max = abs_max_bits(floats);
+        let mut row_max = 0;
+        for (x, max) in floats.chunks(spec.group).zip(&mut self.maxima) {
+            *max = abs_max_bits(x);
+            row_max = row_max.max(*max);
+        }
         let finite = row_max < INFINITE;
         let floats = match x {
             Row::F32(x) if finite && !matches!(mode, Mode::A8Static { .. }) => x,
@@ -307,17 +315,19 @@ impl LhsTile {
         for g in 0..self.groups.len() {
             let range = g * spec.group..((g + 1) * spec.group).min(spec.k);
             let (x, len) = (&floats[range.clone()], range.len());
+            // A row with non-finite inputs is zeros by now.
+            let max = if finite { self.maxima[g] } else { 0 };
             let mut factor = 1.0;
             match (mode, row_scale) {
                 (_, Some((_, inverse))) => a8_quantize(x, inverse, &mut self.slice),
                 (Mode::A16, _) => {
-                    let (t, inverse) = a16_scale(f32::from_bits(abs_max_bits(x)));
+                    let (t, inverse) = a16_scale(f32::from_bits(max));
                     factor = t;
                     fit(&mut self.integers, len);
                     a16_quantize(x, inverse, &mut self.integers);
                 }
                 _ => {
-                    let (t, inverse) = a8_scale(f32::from_bits(abs_max_bits(x)));
+                    let (t, inverse) = a8_scale(f32::from_bits(max));
                     factor = t;
                     a8_quantize(x, inverse, &mut self.slice);
                 }

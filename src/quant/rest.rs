@@ -19,6 +19,10 @@ pub struct Term {
 /// Output channels whose weights lie side by side.
 pub const BLOCK: usize = 32;
 
+/// Rows whose sums are formed together where their terms have the same channels: outliers keep to few channels, and a
+/// column of weights is then widened once for all of them.
+const TOGETHER: usize = 4;
+
 /// Integer weights `q − z0` (`2q − 1` for one symmetric bit) of some input channels.
 #[derive(Debug, Clone, Copy)]
 pub struct Levels<'a> {
@@ -138,28 +142,65 @@ impl<'a> Rest<'a> {
         size.saturating_mul(u64::from(span)) < 1 << 31
     }
 
-    /// The integers of some rows' group for the `nr` output channels from `first` on, `[row, nr]`. The channels may go
-    /// beyond the last.
+    /// The integers of some rows' group for runs of `nr` output channels from `first` on, `[run, row, nr]`. The channels
+    /// may go beyond the last.
     #[inline(always)]
     pub fn sums_32(&self, rows: Range<usize>, group: usize, (first, nr): (usize, usize), sums: &mut [i32]) {
+        let (mut row, count) = (rows.start, rows.len());
+        while row < rows.end {
+            let together = row + TOGETHER <= rows.end && self.alike(row..row + TOGETHER, group);
+            for (run, sums) in sums.chunks_exact_mut(count * nr).enumerate() {
+                let (at, sums) = ((first + run * nr, nr), &mut sums[(row - rows.start) * nr..]);
+                if together {
+                    self.row_sums::<TOGETHER>(row, group, at, sums);
+                } else {
+                    self.row_sums::<1>(row, group, at, sums);
+                }
+            }
+            row += if together { TOGETHER } else { 1 };
+        }
+    }
+
+    /// Whether the terms of these rows' group have the same channels.
+    #[inline(always)]
+    fn alike(&self, mut rows: Range<usize>, group: usize) -> bool {
+        let channels = |row| self.terms(row, group).iter().map(|term| term.channel);
+        let first = rows.start;
+        rows.all(|row| {
+            self.terms(row, group).len() == self.terms(first, group).len() && channels(row).eq(channels(first))
+        })
+    }
+
+    /// The integers of `R` rows whose terms have the same channels, `[row, nr]`.
+    #[inline(always)]
+    fn row_sums<const R: usize>(&self, row: usize, group: usize, (first, nr): (usize, usize), sums: &mut [i32]) {
+        let mut terms = [&[][..]; R];
+        for (r, terms) in terms.iter_mut().enumerate() {
+            *terms = self.terms(row + r, group);
+        }
         let mut done = 0;
         while done < nr {
             let (strip, within) = (self.levels.strip((first + done) / BLOCK), (first + done) % BLOCK);
             let len = (nr - done).min(BLOCK - within);
-            for (row, sums) in rows.clone().zip(sums.chunks_exact_mut(nr)) {
-                let (terms, sums) = (self.terms(row, group), &mut sums[done..done + len]);
-                if strip.is_empty() {
-                    sums.fill(0);
-                } else if let Ok(sums) = <&mut [i32; BLOCK]>::try_from(&mut *sums) {
-                    *sums = products(terms, strip, within);
-                } else if let Ok(sums) = <&mut [i32; BLOCK / 2]>::try_from(&mut *sums) {
-                    *sums = products(terms, strip, within);
-                } else if let Ok(sums) = <&mut [i32; BLOCK / 4]>::try_from(&mut *sums) {
-                    *sums = products(terms, strip, within);
-                } else {
-                    for (i, sum) in sums.iter_mut().enumerate() {
-                        [*sum] = products(terms, strip, within + i);
-                    }
+            if strip.is_empty() {
+                (0..R).for_each(|r| sums[r * nr + done..][..len].fill(0));
+            } else if len == BLOCK {
+                set(products::<R, BLOCK>(terms, strip, within), nr, &mut sums[done..]);
+            } else if len == BLOCK / 2 {
+                set(
+                    products::<R, { BLOCK / 2 }>(terms, strip, within),
+                    nr,
+                    &mut sums[done..],
+                );
+            } else if len == BLOCK / 4 {
+                set(
+                    products::<R, { BLOCK / 4 }>(terms, strip, within),
+                    nr,
+                    &mut sums[done..],
+                );
+            } else {
+                for i in 0..len {
+                    set(products::<R, 1>(terms, strip, within + i), nr, &mut sums[done + i..]);
                 }
             }
             done += len;
@@ -180,16 +221,31 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// `Σ r·level` of so many output channels of a strip.
+/// Writes the sums of rows that lie `nr` apart.
 #[inline(always)]
-fn products<const L: usize>(terms: &[Term], strip: &[[i16; BLOCK]], first: usize) -> [i32; L] {
-    let mut sums = [0i32; L];
-    for term in terms {
+fn set<const R: usize, const L: usize>(of: [[i32; L]; R], nr: usize, sums: &mut [i32]) {
+    for (r, of) in of.iter().enumerate() {
+        sums[r * nr..][..L].copy_from_slice(of);
+    }
+}
+
+/// `Σ r·level` of so many output channels of a strip, for rows whose terms have the same channels.
+#[inline(always)]
+fn products<const R: usize, const L: usize>(
+    terms: [&[Term]; R],
+    strip: &[[i16; BLOCK]],
+    first: usize,
+) -> [[i32; L]; R] {
+    let mut sums = [[0i32; L]; R];
+    for (j, term) in terms[0].iter().enumerate() {
         let levels: &[i16; L] = strip[term.channel as usize][first..]
             .first_chunk()
             .expect("within a block");
-        for i in 0..L {
-            sums[i] = sums[i].wrapping_add(term.r.wrapping_mul(i32::from(levels[i])));
+        for r in 0..R {
+            let factor = terms[r][j].r;
+            for i in 0..L {
+                sums[r][i] = sums[r][i].wrapping_add(factor.wrapping_mul(i32::from(levels[i])));
+            }
         }
     }
     sums
