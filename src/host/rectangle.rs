@@ -8,6 +8,7 @@ use crate::host::tile::{Product, TileRun};
 use crate::host::walk::{Finish, Job};
 use crate::host::workspace::Scratch;
 use crate::pack::activations::{LhsTile, NonFinite};
+use crate::pack::layout::WeightLayout;
 use crate::reference::{non_finite_sum, weight_sign};
 use crate::simd;
 use crate::simd::isa::{Body, Simd, Work, prefetch_all};
@@ -19,7 +20,11 @@ pub(super) const RUN: usize = 16;
 
 /// Panels that tiles share while they are in the second-level cache: a kernel call for several of them costs less than
 /// as many calls, and a row of the output is then written in longer pieces.
-pub(super) const SHARED: usize = 4;
+pub(super) fn shared(layout: &WeightLayout) -> usize {
+    /// Of a cache of 1 MiB, which holds a tile of activations too.
+    const BYTES: usize = 512 << 10;
+    (BYTES / layout.panel_bytes().max(1)).clamp(1, 4)
+}
 
 /// Multiplies `tiles`, those of the rectangle's rows, into it.
 pub(super) fn multiply<T: Element>(
@@ -55,7 +60,7 @@ impl<S: Simd, T: Element> Body<S> for Rectangle<T> {
         let last = cols.end.div_ceil(nr);
         // A single tile streams through runs of panels, and so do tiles whose groups stay in cache meanwhile.
         let long = tiles.len() == 1 || tiles.first().is_some_and(|t| job.selection.runs(t.rows));
-        let most = if long { RUN } else { SHARED };
+        let most = if long { RUN } else { shared(job.weights.layout()) };
         let mut first = cols.start / nr;
         while first < last {
             let panels = first..(first + most).min(last);

@@ -7,7 +7,7 @@ use crate::base::error::Result;
 use crate::base::float::{Element, check_environment};
 use crate::base::parallel::Team;
 use crate::epilogue::{Epilogue, Output};
-use crate::host::rectangle::{self, RUN, SHARED};
+use crate::host::rectangle::{self, RUN, shared};
 use crate::host::tile::Product;
 use crate::host::width::Width;
 use crate::host::workspace::{Scratch, Workspace};
@@ -234,7 +234,7 @@ pub(super) fn rectangle(
     let run = if long {
         panels.div_ceil(streams)
     } else {
-        panels.div_ceil(claims).min(SHARED)
+        panels.div_ceil(claims).min(shared(layout))
     };
     let blocks = claims
         .div_ceil(panels.div_ceil(run))
