@@ -6,7 +6,7 @@ use mixgemm::accel::array::Extents;
 use mixgemm::accel::catalogue::Accelerator;
 use mixgemm::accel::cost::Origin;
 use mixgemm::accel::hardware::Hardware;
-use mixgemm::accel::hardware::crossover::Crossover;
+use mixgemm::accel::hardware::crossover::{Crossover, MOST_ROWS};
 use mixgemm::accel::hardware::estimate::Estimate;
 use mixgemm::{Mode, Scheme};
 use serde::Serialize;
@@ -41,7 +41,7 @@ impl Costed {
             Ok(Cost {
                 utilization: estimate.utilization(&device.array),
                 power_mw: estimate.power_mw(),
-                crossover_m: device.crossover(e.n, e.k),
+                crossover_m: device.crossover(e.n, e.k)?,
                 origins: device.origins()?,
                 estimate,
                 device,
@@ -140,7 +140,7 @@ impl Cost {
 
 /// From which M on it pays to scale weights before the array.
 pub(crate) fn crossover_text(crossover: &Crossover) -> String {
-    let from = |m: Option<u64>| m.map_or_else(|| "never".into(), |m| format!("from M = {m} on"));
+    let from = |m: Option<u64>| m.map_or_else(|| format!("for no M up to {MOST_ROWS}"), |m| format!("from M = {m} on"));
     format!(
         "scaling weights before the array takes fewer multiplications {}, less energy {}",
         from(crossover.by_count),

@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// Layers: `Layer, M, N, K,` or convolutions, as SCALE-Sim has them
     #[arg(long, value_name = "FILE.csv")]
     topology: PathBuf,
-    /// Whose element widths, formats and energies: a built-in device, or one of your own. int8 without
+    /// Whose element widths, formats and energies: a name that `matmul --backend` takes, or a file of your own. int8 without
     #[arg(long, value_name = "NAME|FILE.toml")]
     device: Option<String>,
     /// Count as another simulator does
@@ -242,7 +242,7 @@ impl Args {
             return Ok(Row {
                 counts: Counts::new(name, &device.array, extents, &estimate.traffic, scale_sim),
                 spent: Some(Spent::new(&estimate)),
-                scaled: Some(Scaled::new(device, extents, &estimate)),
+                scaled: Some(Scaled::new(device, extents, &estimate)?),
             });
         }
         let traffic = config.memory.traffic(&config.array, extents, &self.widths());

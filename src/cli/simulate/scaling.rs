@@ -6,6 +6,7 @@ use crate::cli::table;
 use anyhow::Result;
 use mixgemm::accel::array::Extents;
 use mixgemm::accel::hardware::Hardware;
+use mixgemm::accel::hardware::crossover::MOST_ROWS;
 use mixgemm::accel::hardware::dequantise::Scalings;
 use mixgemm::accel::hardware::estimate::Estimate;
 use serde::Serialize;
@@ -27,15 +28,15 @@ pub(super) struct Scaled {
 }
 
 impl Scaled {
-    pub(super) fn new(device: &Hardware, e: Extents, estimate: &Estimate) -> Self {
-        let crossover = device.crossover(e.n, e.k);
-        Self {
+    pub(super) fn new(device: &Hardware, e: Extents, estimate: &Estimate) -> mixgemm::Result<Self> {
+        let crossover = device.crossover(e.n, e.k)?;
+        Ok(Self {
             crossover_m_by_count: crossover.and_then(|crossover| crossover.by_count),
             crossover_m_by_energy: crossover.and_then(|crossover| crossover.by_energy),
             scales: crossover.is_some(),
             counts: estimate.scalings,
             energies_pj: estimate.scaling_pj,
-        }
+        })
     }
 }
 
@@ -77,11 +78,7 @@ pub(super) fn print(rows: &[Row], out: &mut impl Write) -> Result<()> {
         work.add_row([line.work.into(), line.count.to_string(), table::joules(line.energy_pj)]);
     }
     writeln!(out, "\n{}", work.trim_fmt())?;
-    let mut heads = vec![
-        "scaling weights before the array, from M on (scratchpads without limit)",
-        "N",
-        "K",
-    ];
+    let mut heads = vec!["scaling weights before the array, from M on", "N", "K"];
     heads.extend(["fewer multiplications", "less energy"]);
     let mut crossovers = table::columns(&heads, 1);
     let mut last = None;
@@ -91,7 +88,7 @@ pub(super) fn print(rows: &[Row], out: &mut impl Write) -> Result<()> {
             continue;
         };
         last = Some((n, k));
-        let from = |m: Option<u64>| m.map_or_else(|| "never".into(), |m| m.to_string());
+        let from = |m: Option<u64>| m.map_or_else(|| format!("none to {MOST_ROWS}"), |m| m.to_string());
         let [count, energy] = [scaled.crossover_m_by_count, scaled.crossover_m_by_energy].map(from);
         crossovers.add_row([row.counts.layer.clone(), n.to_string(), k.to_string(), count, energy]);
     }
