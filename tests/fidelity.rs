@@ -116,7 +116,7 @@ fn fidelity(tensors: &Tensors, format: &Format) -> f64 {
 
 #[test]
 fn more_bits_and_smaller_groups_are_more_faithful() {
-    for tensors in [Tensors::gaussian().unwrap(), Tensors::outliers().unwrap()] {
+    for tensors in [Tensors::gaussian(16).unwrap(), Tensors::outliers(16).unwrap()] {
         let of = |bits, group| fidelity(&tensors, &int8("tpu-int8", bits, group));
         let ladder = [
             of(8, "'channel'"),
@@ -144,20 +144,20 @@ fn more_bits_and_smaller_groups_are_more_faithful() {
     }
     // What outliers do to one scale for everything.
     let of = |tensors: &Tensors| fidelity(tensors, &int8("tpu-int8", 4, "'tensor'"));
-    assert!(of(&Tensors::gaussian().unwrap()) > of(&Tensors::outliers().unwrap()) + 6.0);
+    assert!(of(&Tensors::gaussian(16).unwrap()) > of(&Tensors::outliers(16).unwrap()) + 6.0);
 }
 
 /// Round-to-nearest over the range of 128 Gaussian weights (on average 5.2 standard deviations, 15 steps) has an error
 /// of one twelfth of a squared step: about 20 dB; inputs in 8 bits add next to nothing.
 #[test]
 fn four_bits_in_groups_of_128_give_about_twenty_decibels() {
-    let found = fidelity(&Tensors::gaussian().unwrap(), &int8("mixpe-w4a8", 4, "128"));
+    let found = fidelity(&Tensors::gaussian(16).unwrap(), &int8("mixpe-w4a8", 4, "128"));
     assert!((found - 19.9).abs() < 0.5, "{found}");
 }
 
 #[test]
 fn the_host_gives_the_values_of_the_device() {
-    let tensors = Tensors::outliers().unwrap();
+    let tensors = Tensors::outliers(16).unwrap();
     let format = int8("mixpe-w4a8", 4, "64");
     let emulated: Arc<dyn AnyBackend> = Arc::new(MixPe::w4a8());
     let own = tensors.fidelity(&format.values(&emulated).unwrap()).unwrap();
@@ -166,7 +166,7 @@ fn the_host_gives_the_values_of_the_device() {
 
 #[test]
 fn formats_with_equal_values_are_measured_once() {
-    let tensors = Tensors::gaussian().unwrap();
+    let tensors = Tensors::gaussian(16).unwrap();
     let formats = [
         int8("mixpe-w4a8", 4, "64"),
         int8("tpu-int8", 4, "64"),
@@ -195,7 +195,7 @@ fn formats_with_equal_values_are_measured_once() {
 fn what_was_measured_is_read_and_not_measured_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("fidelities.jsonl");
-    let tensors = [Tensors::gaussian().unwrap(), Tensors::outliers().unwrap()];
+    let tensors = [Tensors::gaussian(16).unwrap(), Tensors::outliers(16).unwrap()];
     let formats = [
         int8("tpu-int8", 4, "64"),
         int8("tpu-int8", 3, "64"),
@@ -240,7 +240,7 @@ fn labels_of_formats_differ() {
 /// Every rounding more costs fidelity: products exact, rounded to f16 once, summed in f16, formed by f16 adders.
 #[test]
 fn every_device_of_the_catalogue_has_a_fidelity() {
-    let tensors = Tensors::gaussian().unwrap();
+    let tensors = Tensors::gaussian(16).unwrap();
     let of =
         |device: &str, accumulator: &str, position: &str| fidelity(&tensors, &f16(device, 4, accumulator, position));
     let exact = of("mixpe-w4a16", "i52", "after");
@@ -271,7 +271,7 @@ fn every_device_of_the_catalogue_has_a_fidelity() {
 /// loses nothing but what inputs in 8 bits lose.
 #[test]
 fn integer_scales_lose_a_little() {
-    let tensors = Tensors::gaussian().unwrap();
+    let tensors = Tensors::gaussian(16).unwrap();
     let after = fidelity(&tensors, &int8("tpu-int8", 4, "128"));
     let rest = "group = [128]\ninput = ['a8row']\naccumulator = ['i32']\ndequantisation = ['before']";
     let before = fidelity(&tensors, &format("dequant-w4a8", 4, rest));
@@ -304,9 +304,9 @@ fn what_a_device_does_not_take_is_refused_by_axis() {
             "dequantisation: expected before",
         ),
         (format("dequant-w4a8", 4, before), "input: expected a8row, found A8"),
-        (f16("fp16", 4, "f32", "none"), "bits: expected 16 to 16"),
+        (f16("fp16", 4, "f32", "none"), "bits: expected 16, found 4"),
     ] {
-        let tensors = Tensors::gaussian().unwrap();
+        let tensors = Tensors::gaussian(16).unwrap();
         let values = |format: &Format| -> mixgemm::Result<Values> { format.values(&host()) };
         let found = tensors
             .fidelities(std::slice::from_ref(&format), values, &mut Measured::none(), |_, _| {})
@@ -330,6 +330,7 @@ fn tensors_without_a_product_are_refused() {
         assert!(matrix(n, k, value).is_err(), "{n} {k} {value}");
     }
     assert!(Tensors::new("none", Vec::new()).is_err());
+    assert!(Tensors::gaussian(0).is_err() && Tensors::outliers(0).is_err());
     // f16 inputs overflow: the product is not finite, and the fidelity the least there is.
     let large = Matrix::new(
         "w",

@@ -142,21 +142,21 @@ impl Tensors {
         Ok(Self { source, matrices })
     }
 
-    /// Standard Gaussian weights and inputs: 256 × 1024 times 16 × 1024.
+    /// Standard Gaussian weights 256 × 1024, and as many rows of inputs.
     ///
     /// # Errors
-    /// None that a test does not see.
-    pub fn gaussian() -> Result<Self> {
-        Self::synthetic("gaussian", |_| 1.0)
+    /// [`Error::Shape`] for no rows.
+    pub fn gaussian(rows: usize) -> Result<Self> {
+        Self::synthetic("gaussian", rows, |_| 1.0)
     }
 
     /// Gaussian weights and inputs in which every 97th value (counted through the matrix for weights, along K for
     /// inputs, whose outliers stand in columns) is 12 times as large.
     ///
     /// # Errors
-    /// None that a test does not see.
-    pub fn outliers() -> Result<Self> {
-        Self::synthetic("outliers", |i| if i % 97 == 0 { 12.0 } else { 1.0 })
+    /// [`Error::Shape`] for no rows.
+    pub fn outliers(rows: usize) -> Result<Self> {
+        Self::synthetic("outliers", rows, |i| if i % 97 == 0 { 12.0 } else { 1.0 })
     }
 
     /// Standard Gaussian inputs M × K, the same every time.
@@ -166,8 +166,7 @@ impl Tensors {
         Mat::from_fn(m, k, |_, _| gaussian.next() as f32)
     }
 
-    fn synthetic(source: &str, factor: fn(usize) -> f32) -> Result<Self> {
-        const M: usize = 16;
+    fn synthetic(source: &str, rows: usize, factor: fn(usize) -> f32) -> Result<Self> {
         const N: usize = 256;
         const K: usize = 1024;
         let mut gaussian = Gaussian(0x6d69_7867_656d_6d00);
@@ -175,7 +174,7 @@ impl Tensors {
             Mat::from_fn(rows, K, |row, k| gaussian.next() as f32 * factor(at(row, k)))
         };
         let weights = draw(|row, k| row * K + k, N);
-        let inputs = draw(|_, k| k, M);
+        let inputs = draw(|_, k| k, rows);
         Self::new(source, [Matrix::new(source, weights, inputs)?].into())
     }
 

@@ -228,13 +228,13 @@ impl Format {
         })?;
         let (own, capabilities) = (Hardware::named(&self.device)?, accelerator.device().capabilities());
         let position = own.dequantisation.position;
-        let bits = if position == Position::None {
-            16..=16
+        let (bits, expected) = if position == Position::None {
+            (16..=16, "16".into())
         } else {
-            capabilities.min_bits..=capabilities.max_bits
+            let (least, most) = (capabilities.min_bits, capabilities.max_bits);
+            (least..=most, format!("{least} to {most}"))
         };
         if !bits.contains(&self.bits) {
-            let expected = format!("{} to {}", bits.start(), bits.end());
             return refuse("bits", &expected, format!("{}", self.bits));
         }
         if self.dequantisation != position {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// Name and version of the program and of its model of hardware and fidelity. The model's number goes up with every
 /// change of a figure, so that results of two models never stand in one file.
-pub(super) const PROGRAM: &str = concat!("mixgemm ", env!("CARGO_PKG_VERSION"), ", model 2");
+pub(super) const PROGRAM: &str = concat!("mixgemm ", env!("CARGO_PKG_VERSION"), ", model 3");
 
 /// The part of a space that one run explores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +97,9 @@ pub struct Heading {
     pub workload: Workload,
     /// The tensors that fidelity was measured on: where from, and their digest.
     pub tensors: String,
+    /// What of a file of tensors was left out or made up, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensors_note: Option<String>,
     /// The space.
     pub space: Space,
 }
@@ -111,6 +114,7 @@ impl Heading {
             points: space.len(),
             workload,
             tensors,
+            tensors_note: None,
             space,
         }
     }
@@ -121,6 +125,7 @@ impl Heading {
             ("program", self.program != other.program),
             ("workload", self.workload != other.workload),
             ("tensors", self.tensors != other.tensors),
+            ("note on tensors", self.tensors_note != other.tensors_note),
             ("space", self.space != other.space || self.points != other.points),
         ]
         .into_iter()

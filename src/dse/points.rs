@@ -127,6 +127,12 @@ impl Shards {
         Ok(Self { files, heading })
     }
 
+    /// The heading of the run that they are shards of.
+    #[must_use]
+    pub const fn heading(&self) -> &Heading {
+        &self.heading
+    }
+
     /// Writes the file that one run over the whole space would have written, holding one line at a time.
     ///
     /// # Errors

@@ -199,6 +199,29 @@ fn infeasible_points_are_counted_by_reason() {
     );
 }
 
+/// An NPU has a latency model and no parts with prices: in a space it is infeasible, with that as the reason.
+#[test]
+fn an_npu_has_no_place_in_a_space() {
+    let b = bench();
+    let npu = SPACE.replace("['tpu-int8']", "['npu', 'tpu-int8']");
+    fs::write(b.path("space.toml"), &npu).unwrap();
+    let text = explore(&b, &format!("{ARGUMENTS} --out lab"));
+    let reason = "4 x device: expected an accelerator with the cost of its parts (that of an NPU is the time of its latency \
+                  model), found npu";
+    assert!(text.contains("16 points of small") && text.contains(reason), "{text}");
+    let alone = SPACE
+        .split("[[design]]")
+        .enumerate()
+        .filter(|(i, _)| [0, 2].contains(i));
+    let alone: Vec<&str> = alone.map(|(_, part)| part).collect();
+    fs::write(
+        b.path("space.toml"),
+        alone.join("[[design]]").replace("tpu-int8", "npu"),
+    )
+    .unwrap();
+    b.refused(&format!("explore {ARGUMENTS} --out none"), "device", "found npu");
+}
+
 #[test]
 fn tensors_of_a_file_and_layers_with_rows_of_their_own() {
     let b = bench();
@@ -240,6 +263,14 @@ fn tensors_of_a_file_and_layers_with_rows_of_their_own() {
         note.contains("Gaussian inputs for up.weight") && !note.contains("down"),
         "{note}"
     );
+    // A merge, and a run that goes on, know it too.
+    for i in 1..=2 {
+        let files = "--space space.toml --workload small.csv --weights own.safetensors";
+        explore(&b, &format!("{files} --out parts --shard {i}/2"));
+    }
+    assert_eq!(json(&b, "--merge parts --out merged")["tensors_note"], note);
+    let text = explore(&b, "--merge parts --out merged");
+    assert!(text.contains(&format!("measured on {note}")), "{text}");
 }
 
 #[test]

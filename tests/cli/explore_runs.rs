@@ -77,7 +77,54 @@ fn merged_shards_are_one_run() {
         assert!(read("whole") == read("merged"), "{name}");
         assert!(read("whole") == read("together"), "{name}");
     }
-    b.refused("explore --merge part1 part2 part3 --out merged", "--out", "exists");
+}
+
+/// A merge that was interrupted, anywhere, is repeated; what is not its own is not replaced.
+#[test]
+fn an_interrupted_merge_can_be_repeated() {
+    let b = bench();
+    for i in 1..=2 {
+        explore(&b, &format!("{ARGUMENTS} --out parts --shard {i}/2"));
+    }
+    let merge = "explore --merge parts --out whole";
+    let before = json(&b, "--merge parts --out whole");
+    let read = |name: &str| fs::read(b.path("whole").join(name)).unwrap();
+    let names = ["points.jsonl", "points.csv", "frontier.csv", "cycles-by-layer.svg"];
+    let first = names.map(read);
+    // Before the tables, within the points, at once again.
+    for cut in [first[0].len(), first[0].len() / 2, 0] {
+        fs::remove_file(b.path("whole/frontier.csv")).unwrap();
+        fs::write(b.path("whole/points.jsonl"), &first[0][..cut]).unwrap();
+        assert_eq!(json(&b, "--merge parts --out whole")["frontiers"], before["frontiers"]);
+        assert!(names.map(read) == first, "cut at {cut}");
+    }
+    let others = ARGUMENTS.replace("gaussian", "outliers");
+    explore(&b, &format!("{others} --out other"));
+    b.refused("explore --merge parts --out other", "--out", "another tensors");
+    let file = fs::File::open(b.path("whole/points.jsonl")).unwrap();
+    file.lock().unwrap();
+    b.refused(merge, "--out", "another run at work");
+}
+
+/// Rows of inputs are an option for every source of tensors, and no option where nothing is measured.
+#[test]
+fn rows_of_inputs_are_those_asked_for() {
+    let b = bench();
+    for (tensors, expected) in [
+        ("gaussian", "gaussian: gaussian (3, 256, 1024)"),
+        ("outliers", "outliers: outliers (3, 256, 1024)"),
+        ("layer", "layer 4: up (3, 1536, 384), down (3, 384, 1536)"),
+    ] {
+        let arguments = ARGUMENTS.replace("gaussian", tensors);
+        let found = json(&b, &format!("{arguments} --rows 3 --out {tensors}"));
+        let name = found["tensors"].as_str().unwrap();
+        assert!(name.contains(expected), "{name}");
+    }
+    b.refused(
+        "explore --merge gaussian --rows 3 --out merged",
+        "--merge",
+        "not together with --rows",
+    );
 }
 
 /// From the space that a run leaves, and from another place, come the same files byte for byte.

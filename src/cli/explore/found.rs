@@ -35,7 +35,6 @@ pub(super) struct Found {
     pub(super) seconds: [f64; 2],
     /// Points that were costed by this run.
     pub(super) costed: u64,
-    pub(super) note: Option<String>,
 }
 
 /// Why points are infeasible.
@@ -58,7 +57,6 @@ impl Found {
             fidelities: Vec::new(),
             seconds: [0.0; 2],
             costed: 0,
-            note: None,
         };
         let mut kept = Kept::new(Tolerance::DEFAULT, LEAST_ROWS);
         let (mut formats, mut reasons) = (HashSet::new(), HashMap::new());

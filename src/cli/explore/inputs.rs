@@ -81,11 +81,11 @@ fn head(all: &Mat<f32>, rows: usize) -> Mat<f32> {
     Mat::from_fn(rows.min(all.rows()), all.cols(), |r, c| view.row(r)[c])
 }
 
-/// Built-in tensors, with at most so many rows of inputs where they are a layer's.
+/// Built-in tensors, with so many rows of inputs, or as many as a layer has.
 pub(super) fn built_in(name: TensorsName, rows: usize) -> Result<Tensors> {
     match name {
-        TensorsName::Gaussian => Ok(Tensors::gaussian()?),
-        TensorsName::Outliers => Ok(Tensors::outliers()?),
+        TensorsName::Gaussian => Ok(Tensors::gaussian(rows)?),
+        TensorsName::Outliers => Ok(Tensors::outliers(rows)?),
         TensorsName::Layer => {
             let layer = SafeTensors::deserialize(LAYER)?;
             let read = |name: &str| Tensor::new(name, &layer.tensor(name)?);

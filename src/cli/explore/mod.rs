@@ -73,8 +73,8 @@ pub(crate) struct Args {
     /// Built-in tensors to measure fidelity on
     #[arg(long, value_enum, default_value = "layer", conflicts_with = "merge")]
     tensors: TensorsName,
-    /// Rows of inputs that fidelity is measured on
-    #[arg(long, value_name = "M", default_value = "16", value_parser = arguments::rows)]
+    /// Rows of inputs that fidelity is measured on; at most as many as there are beside weights
+    #[arg(long, value_name = "M", default_value = "16", value_parser = arguments::rows, conflicts_with = "merge")]
     rows: NonZeroUsize,
     /// The design space; the built-in one by default
     #[arg(long, value_name = "FILE.toml", conflicts_with = "merge")]

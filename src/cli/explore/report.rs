@@ -129,7 +129,7 @@ pub(super) fn print(found: &Found, frontiers: &[Frontier], files: &[PathBuf], ou
         "{} points of {} on {}\nfidelity on {}",
         found.feasible, heading.workload.name, heading.program, heading.tensors
     )?;
-    if let Some(note) = &found.note {
+    if let Some(note) = &heading.tensors_note {
         writeln!(out, "measured on {note}")?;
     }
     if heading.workload.layers.iter().all(|layer| layer.m.is_none()) {
@@ -312,7 +312,7 @@ pub(super) fn json(found: &Found, frontiers: &[Frontier], files: &[PathBuf], out
         "program": found.heading.program,
         "workload": found.heading.workload,
         "tensors": found.heading.tensors,
-        "tensors_note": found.note,
+        "tensors_note": found.heading.tensors_note,
         "points": found.feasible,
         "points_infeasible": found.without(),
         "infeasible": infeasible,

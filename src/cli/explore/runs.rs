@@ -85,7 +85,8 @@ pub(super) fn explore(args: &Args, directory: &Path) -> Result<Option<Found>> {
     {
         return Err(error.into());
     }
-    let heading = Heading::new(space, workload, tensors.name(), args.shard);
+    let mut heading = Heading::new(space, workload, tensors.name(), args.shard);
+    heading.tensors_note = note;
     make(directory)?;
     let path = directory.join(file_of(args.shard));
     let run = Run::open(&heading, &path).map_err(of_points("--out"))?;
@@ -115,7 +116,6 @@ pub(super) fn explore(args: &Args, directory: &Path) -> Result<Option<Found>> {
     let mut found = Found::read(directory, "--out")?;
     found.seconds = [fidelity_seconds, seconds];
     found.costed = all - first.unwrap_or(0);
-    found.note = note;
     Ok(Some(found))
 }
 
@@ -139,7 +139,11 @@ pub(super) fn merge(args: &Args, directory: &Path) -> Result<Found> {
     let shards = Shards::open(&files).map_err(of_points("--merge"))?;
     make(directory)?;
     let path = directory.join(POINTS);
-    let destination = Destination::new("--out", &path, false)?;
+    if path.exists() {
+        // Nothing but points of the same configuration is replaced, and none that a run is writing.
+        Run::open(shards.heading(), &path).map_err(of_points("--out"))?;
+    }
+    let destination = Destination::new("--out", &path, true)?;
     let mut refused = None;
     let written = destination.write(|out| {
         shards.write(out).map(drop).map_err(|error| {
