@@ -139,9 +139,13 @@ impl Evaluator {
             format!("{area_key} {} {:?}", point.node_nm, point.dequantisation),
             || {
                 let area = hardware.area()?.within_mm2(Bounds::Chip);
-                // Not even one FP16 element may fit.
-                let large = peer.with_area_mm2(area, Bounds::Chip).or_else(|_| peer.with_peak(1))?;
-                Ok(large.array)
+                let one = peer.with_peak(1)?;
+                let twin = if one.area()?.within_mm2(Bounds::Chip) > area {
+                    one
+                } else {
+                    peer.with_area_mm2(area, Bounds::Chip)?
+                };
+                Ok(twin.array)
             },
         )?;
         let of_equal_area = self.reference(&Hardware { array, ..peer }, point)?;

@@ -8,8 +8,8 @@ use crate::base::error::{Error, Result};
 use alloc::format;
 use alloc::string::ToString;
 
-/// The largest array that is searched.
-const MOST: u64 = 1 << 24;
+/// The largest array that is searched: four times what a space of designs may have.
+const MOST: u64 = 1 << 30;
 
 /// Rows and columns of at most `elements` elements: as many as possible with rows : columns within a factor of 1.5 of
 /// `aspect`, of these the closest to it, of these the fewest rows.
@@ -49,7 +49,7 @@ impl Hardware {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Value`]: a peak below one element's, or of more than 2²⁴ elements.
+    /// [`Error::Value`]: a peak below one element's, or of more than 2³⁰ elements.
     pub fn with_peak(&self, macs_per_cycle: u64) -> Result<Self> {
         let elements = macs_per_cycle / self.array.products().macs();
         if !(1..=MOST).contains(&elements) {
@@ -73,7 +73,7 @@ impl Hardware {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Value`]: not even one element fits, or more than 2²⁴ do.
+    /// [`Error::Value`]: not even one element fits, or more than 2³⁰ do.
     pub fn with_area_mm2(&self, mm2: f64, bounds: Bounds) -> Result<Self> {
         let fits = |elements| -> Result<bool> { Ok(self.with_elements(elements)?.area()?.within_mm2(bounds) <= mm2) };
         let refuse = |expected: &str, elements| -> Result<Self> {
@@ -83,10 +83,13 @@ impl Hardware {
         if !fits(1)? {
             return refuse("at least", 1);
         }
-        if fits(MOST)? {
-            return refuse("less than", MOST);
+        let (mut least, mut most) = (1, 2);
+        while fits(most)? {
+            if most == MOST {
+                return refuse("less than", MOST);
+            }
+            (least, most) = (most, 2 * most);
         }
-        let (mut least, mut most) = (1, MOST);
         while most - least > 1 {
             let middle = least.midpoint(most);
             if fits(middle)? { least = middle } else { most = middle }
@@ -98,7 +101,7 @@ impl Hardware {
     /// efficiency at equal peak is relative to.
     ///
     /// # Errors
-    /// None for the built-in catalogue and an array of at most 2²⁴ products a cycle.
+    /// None for the built-in catalogue and an array of at most 2³⁰ products a cycle.
     pub fn fp16_twin(&self) -> Result<Self> {
         let fp16 = Self::named("fp16")?;
         let twin = Self {
