@@ -33,7 +33,8 @@ impl Accelerator {
     /// [`Error::Unsupported`] where there is none.
     pub fn hardware(&self) -> Result<Hardware> {
         let file = self.cost_file().ok_or_else(|| {
-            let expected = "an accelerator with the cost of its parts";
+            let expected =
+                "an accelerator with the cost of its parts (that of an NPU is the time of its latency model)";
             Error::unsupported("device", expected, self.name())
         })?;
         let hardware = Hardware::from_toml(file)?;
@@ -65,7 +66,8 @@ impl Accelerator {
     }
 
     /// `Y = epilogue(X · Wᵀ)` with all that this accelerator has to say of it: the values in `y`, counted operations, and
-    /// the cost of the product.
+    /// the cost of the product or why there is none. A product without operations, one whose sums an integer accumulator
+    /// does not hold, and any product on an NPU have values and no cost.
     ///
     /// ```
     /// use mixgemm::accel::catalogue;
@@ -76,14 +78,15 @@ impl Accelerator {
     /// let mut y = Mat::<f32>::zeros(4, 32);
     /// let mixpe = catalogue::named("mixpe-w4a8")?;
     /// let (report, estimate) = mixpe.run(&w, x.view().into(), Mode::A8, &Epilogue::new(), y.view_mut().into())?;
+    /// let estimate = estimate?;
     /// assert_eq!(report.counters.scale_multiplications, estimate.scalings.sums);
     /// assert!(estimate.cycles > 0 && estimate.traffic.dram.weight_read > 4.0 * 32.0 * 128.0);
     /// # Ok::<(), mixgemm::Error>(())
     /// ```
     ///
     /// # Errors
-    /// As [`Backend::prepare`](crate::Backend::prepare), [`Backend::run`](crate::Backend::run) and
-    /// [`Accelerator::estimate`], which has no cost for a product without operations.
+    /// As `prepare`, `compile` and `run` of [`Backend`](crate::Backend); the cost's own are those of
+    /// [`Accelerator::estimate`].
     pub fn run(
         &self,
         w: &QuantMatrix,
@@ -91,11 +94,13 @@ impl Accelerator {
         mode: Mode,
         epilogue: &Epilogue<'_>,
         y: Output<'_>,
-    ) -> Result<(Report, Estimate)> {
+    ) -> Result<(Report, Result<Estimate>)> {
         let e = Extents::new(x.shape().0 as u64, w.n() as u64, w.k() as u64);
-        let (device, estimate) = (self.device(), self.estimate(w.scheme(), mode, e)?);
-        let report = device.run(&device.prepare(w)?, x, mode, epilogue, y)?;
-        Ok((report, estimate))
+        let device = self.device();
+        let prepared = device.prepare(w)?;
+        device.compile(&prepared, x.shape().0)?;
+        let report = device.run(&prepared, x, mode, epilogue, y)?;
+        Ok((report, self.estimate(w.scheme(), mode, e)))
     }
 }
 
