@@ -1,7 +1,7 @@
 //! A backend with weights prepared for it, as a command line asks for one.
 #![forbid(unsafe_code)]
 
-use crate::cli::arguments::HOST;
+use crate::cli::arguments::{HOST, ModeName};
 use crate::cli::refusal::{option, refusal};
 use mixgemm::accel::catalogue::{self, Accelerator};
 use mixgemm::backend::{DeviceTime, Erased};
@@ -215,6 +215,18 @@ pub(crate) fn backend(
         return Ok(Box::new(host));
     }
     emulated(name, mode, fast.then_some(host))
+}
+
+/// The mode that a backend is meant for: 16 bits on this CPU; else the first of 8 bits with a scale a group, f16 without
+/// rounding, f16 with roundings of its own, and 8 bits with one scale, that an accelerator of this name takes.
+pub(crate) fn natural_mode(name: &str) -> ModeName {
+    let modes = [ModeName::A8, ModeName::Exact, ModeName::Native, ModeName::A8Static];
+    let taken = |mode: &ModeName| catalogue::find(name, mode.mode(1.0, false)).is_ok();
+    modes
+        .into_iter()
+        .find(taken)
+        .filter(|_| name != HOST)
+        .unwrap_or(ModeName::A16)
 }
 
 /// The accelerator of this name that takes the mode.

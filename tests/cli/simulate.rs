@@ -374,11 +374,69 @@ fn devices_bring_widths_and_energies() {
 
     fs::write(b.path("bad.toml"), "base = 'tpu-int8'\n[memory.weight]\nbyte = 1").unwrap();
     for (device, found) in [
-        ("mixpe", "found `mixpe`"),
-        ("abacus", "FILE.toml, or one of mixpe-w4a8, "),
+        ("mix", "found `mix`"),
+        (
+            "npu",
+            "is the time of its latency model); `matmul --backend npu` prints its times, found npu",
+        ),
+        ("npu+groups", "`matmul --backend npu+groups` prints its times"),
+        ("abacus", "FILE.toml, or one of mixpe, mixpe-w4a8, "),
         ("gone.toml", "no such file"),
         ("bad.toml", "unknown field `byte`"),
     ] {
         b.refused(&format!("simulate {files} --device {device}"), "--device", found);
     }
+}
+
+/// One set of names: what `matmul --backend` takes beside the host, `simulate --device` takes, and the names of a series stand
+/// for its usual accelerator.
+#[test]
+fn backends_and_devices_have_the_same_names() {
+    let b = Bench::new();
+    fs::write(b.path("scale.cfg"), config("32", "32", "os", "Bandwidth: 16", "USER")).unwrap();
+    fs::write(b.path("layers.csv"), format!("{PRODUCTS}a,4,512,512\n")).unwrap();
+    let files = "--config scale.cfg --topology layers.csv";
+    let listed = |arguments: &str, before: &str| {
+        let out = b.run(arguments);
+        let line = String::from_utf8(out.stderr).unwrap();
+        let list = line.split_once(before).unwrap_or_else(|| panic!("{line}")).1;
+        let list = list.split_once(", found").unwrap().0.to_string();
+        list.split(", ").map(str::to_string).collect::<Vec<String>>()
+    };
+    let devices = listed(&format!("simulate {files} --device abacus"), "FILE.toml, or one of ");
+    let tensors =
+        "--weights t.safetensors:w --input t.safetensors:x --bits 4 --group 32 --output y.safetensors --force";
+    let backends = listed(&format!("matmul {tensors} --backend abacus"), "--backend: expected ");
+    assert_eq!(backends[0], "host");
+    assert_eq!(backends[1..], devices);
+    assert!(devices.len() > 18, "{devices:?}");
+    for name in devices.iter().filter(|name| !name.starts_with("npu")) {
+        let found = json(&b, &format!("{files} --device {name}"));
+        let expected = match name.as_str() {
+            "mixpe" => "mixpe-w4a8",
+            "tpu" => "tpu-int8",
+            "dequant" => "dequant-w4a16",
+            whole => whole,
+        };
+        assert_eq!(found["device"]["name"], expected);
+        // Without a mode both mean the same device.
+        let out = b.run(&format!("matmul {tensors} --backend {name} --json"));
+        let report: Value = serde_json::from_slice(&out.stdout).unwrap();
+        let mode = match expected {
+            "mixpe-w4a8" | "tpu-int8" => "a8",
+            "mixpe-w4a16" => "exact",
+            _ => "native",
+        };
+        let row = &report["rows"][0];
+        assert_eq!(
+            (&row["backend"], &row["mode"]),
+            (&expected.into(), &mode.into()),
+            "{name}"
+        );
+    }
+    let npu = format!(
+        "matmul {} --backend npu",
+        tensors.replace("--group 32", "--group tensor")
+    );
+    b.refused(&npu, "--calibration", "none");
 }

@@ -34,6 +34,10 @@ fn points_are_numbered_with_the_last_axis_fastest() {
 fn the_built_in_space_is_one() {
     let space = Space::built_in().unwrap();
     assert!((1000..100_000).contains(&space.len()), "{}", space.len());
+    // What the README says of it.
+    let readme = include_str!("../../README.md");
+    let said = format!("({} {:03} designs,", space.len() / 1000, space.len() % 1000);
+    assert!(readme.contains(&said), "README.md: expected `{said}`");
     let devices: Vec<_> = space.designs().iter().flat_map(|d| d.device.clone().unwrap()).collect();
     for device in ["mixpe-w4a8", "mixpe-w4a16", "tpu-int8", "fp16", "dequant-w4a16"] {
         assert!(devices.iter().any(|d| d == device), "{device}");

@@ -156,7 +156,23 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     })
 }
 
-/// The first accelerator of this name, or whose name goes on after it with a hyphen, that takes the mode.
+/// The accelerators that one of the [`names`] stands for: that of this name, then those whose names go on after it with a
+/// hyphen.
+///
+/// ```
+/// use mixgemm::accel::catalogue;
+/// assert_eq!(catalogue::family("tpu").next().unwrap().name(), "tpu-int8");
+/// assert_eq!(catalogue::family("mixpe-w4a16").count(), 6);
+/// assert_eq!(catalogue::family("mix").count(), 0);
+/// ```
+pub fn family(name: &str) -> impl Iterator<Item = &'static Accelerator> {
+    ACCELERATORS.iter().filter(move |accelerator| {
+        let rest = accelerator.name().strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    })
+}
+
+/// The first accelerator of a [`family`] that takes the mode.
 ///
 /// ```
 /// use mixgemm::Mode;
@@ -171,12 +187,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// [`Error::Unsupported`] for a name that there is not, and for a mode that none of these takes.
 pub fn find(name: &str, mode: Mode) -> Result<&'static Accelerator> {
-    let named = |accelerator: &&Accelerator| {
-        let rest = accelerator.name().strip_prefix(name);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-    };
     let mut taken: Option<Capabilities> = None;
-    for accelerator in ACCELERATORS.iter().filter(named) {
+    for accelerator in family(name) {
         let of_this = accelerator.device().capabilities();
         if of_this.takes(mode) {
             return Ok(accelerator);

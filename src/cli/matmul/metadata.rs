@@ -16,7 +16,7 @@ pub(super) fn of(args: &Args) -> BTreeMap<&'static str, String> {
     let format = args.format.map(|format| ("format", spelled(format)));
     let known = [
         ("program", concat!("mixgemm ", env!("CARGO_PKG_VERSION")).to_string()),
-        ("mode", spelled(args.mode)),
+        ("mode", spelled(args.mode_name())),
         ("bits", args.scheme().bits.to_string()),
         ("group", arguments::group_name(args.group)),
         ("zero_point", zero_point.to_string()),

@@ -53,7 +53,8 @@ const BUDGET: Duration = Duration::from_millis(100);
                   group's dot product once, a8given takes i8 input with --input-scale, a8static quantises with one \
                   --input-scale; native takes f16 input in the floating point of an emulated accelerator.\n\n\
                   With --backend mixpe, a8* run on the W4A8 element, exact on the W4A16 element, and native on the one \
-                  that rounds every product to f16; its other readings have names of their own.\n\n\
+                  that rounds every product to f16; its other readings have names of their own. Without --mode an \
+                  emulated backend takes the first of a8, exact, native and a8static that it has.\n\n\
                   With --save-quantized the output file also has `codes` U8 [N,K], `scales` and `zeros` F32 [N,G], \
                   and every weight is scale * (code - zero). With --format there are 16 `levels` I8 in place of \
                   `zeros`, and every weight is scale * levels[code].\n\n\
@@ -108,9 +109,9 @@ pub(crate) struct Args {
         default_value_if("format", ArgPredicate::IsPresent, "bf16")
     )]
     scale_type: ScaleName,
-    /// How activations become integers
-    #[arg(long, value_enum, default_value = "a16")]
-    mode: ModeName,
+    /// How activations become integers; a16 unless given, and what the device is meant for with an emulated --backend
+    #[arg(long, value_enum)]
+    mode: Option<ModeName>,
     /// In a8static, clamp values beyond 127 scales instead of refusing them
     #[arg(long)]
     saturate: bool,
@@ -152,7 +153,7 @@ pub(crate) struct Args {
 fn scale<'a>(args: &Args, values: &'a [f32]) -> Result<InputScale<'a>> {
     match values {
         [one] => Ok(InputScale::Tensor(*one)),
-        _ if args.mode == ModeName::A8Static => Err(refusal(
+        _ if args.mode_name() == ModeName::A8Static => Err(refusal(
             "--input-scale",
             "1 value in mode a8static",
             format_args!("{} values", values.len()),
@@ -162,12 +163,18 @@ fn scale<'a>(args: &Args, values: &'a [f32]) -> Result<InputScale<'a>> {
 }
 
 impl Args {
+    /// The mode asked for, or that of the backend.
+    fn mode_name(&self) -> ModeName {
+        self.mode.unwrap_or_else(|| device::natural_mode(&self.backend))
+    }
+
     /// What can be refused before a file is opened.
     fn check(&self) -> Result<()> {
-        let mode = spelled(self.mode);
+        let name = self.mode_name();
+        let mode = spelled(name);
         if self.backend != HOST {
             let fast = self.fast.then(Host::new);
-            device::emulated(&self.backend, self.mode.mode(1.0, self.saturate), fast)?;
+            device::emulated(&self.backend, name.mode(1.0, self.saturate), fast)?;
             npu::profile(&self.backend, self.profile.as_deref())?;
             if self.isa != "auto" {
                 return Err(refusal("--isa", "auto with an emulated --backend", &self.isa));
@@ -176,29 +183,30 @@ impl Args {
                 let found = format!("--backend {}", self.backend);
                 return Err(refusal("--pack-cache", "--backend host", found));
             }
-        } else if self.mode == ModeName::Native {
+        } else if name == ModeName::Native {
             return Err(refusal("--mode", "another with --backend host", mode));
         } else if self.fast {
             return Err(refusal("--fast", "an emulated --backend", HOST));
         } else if self.profile.is_some() {
             return Err(refusal("--profile", "--backend npu or npu+groups", HOST));
         }
-        self.splitting.check(self.mode, self.saturate)?;
+        self.splitting.check(name, self.saturate)?;
         self.check_scale()?;
         if self.pack_cache.is_some() && self.splitting.split != SplitName::None {
             let found = format!("--split {}", spelled(self.splitting.split));
             return Err(refusal("--pack-cache", "--split none", found));
         }
-        if self.saturate && self.mode != ModeName::A8Static {
-            return Err(refusal("--saturate", "--mode a8static", spelled(self.mode)));
+        if self.saturate && name != ModeName::A8Static {
+            return Err(refusal("--saturate", "--mode a8static", mode));
         }
         Ok(())
     }
 
     /// Whether the mode has the scale that it needs, and no other.
     fn check_scale(&self) -> Result<()> {
-        let mode = spelled(self.mode);
-        match (self.mode, &self.input_scale, &self.calibration) {
+        let name = self.mode_name();
+        let mode = spelled(name);
+        match (name, &self.input_scale, &self.calibration) {
             (ModeName::A8Given, None, _) => {
                 let expected = format_args!("FILE:TENSOR with --mode {mode}").to_string();
                 Err(refusal("--input-scale", expected, "none"))
@@ -240,7 +248,7 @@ impl Args {
             (None, InputScale::Tensor(t)) => t,
             (None, InputScale::Rows(_)) => f32::NAN,
         };
-        self.splitting.mode(self.mode, scale, self.saturate, calibrated)
+        self.splitting.mode(self.mode_name(), scale, self.saturate, calibrated)
     }
 }
 

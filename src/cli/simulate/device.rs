@@ -7,6 +7,7 @@ use crate::cli::refusal::refusal;
 use anyhow::Result;
 use mixgemm::Error;
 use mixgemm::accel::array::{Array, Extents};
+use mixgemm::accel::catalogue;
 use mixgemm::accel::hardware::Hardware;
 use mixgemm::accel::hardware::estimate::Estimate;
 use std::path::Path;
@@ -17,20 +18,20 @@ const OPTION: &str = "--device";
 /// What the library calls the scratchpads.
 const PADS: [&str; 3] = ["memory.activation", "memory.weight", "memory.output"];
 
-/// A built-in device by its name or an unambiguous start of it, or one of the user's own in a file.
+/// A built-in device by one of the names that `matmul --backend` takes, the usual one where several have it, or one of the
+/// user's own in a file.
 pub(super) fn find(name: &str) -> Result<Hardware> {
-    let all = Hardware::catalogue();
-    let mut starts = all
-        .iter()
-        .filter(|device| !name.is_empty() && device.name.starts_with(name));
-    if let Some(device) = all.iter().find(|device| device.name == name) {
-        return Ok(device.clone());
-    }
-    if let (Some(device), None) = (starts.next(), starts.next()) {
-        return Ok(device.clone());
+    if let Some(accelerator) = catalogue::family(name).next() {
+        return accelerator.hardware().map_err(|error| match error {
+            Error::Unsupported { expected, found, .. } => {
+                let instead = format_args!("{expected}; `matmul --backend {name}` prints its times");
+                refusal(OPTION, instead, found)
+            }
+            other => other.into(),
+        });
     }
     if !name.to_ascii_lowercase().ends_with(".toml") {
-        let names: Vec<&str> = all.iter().map(|device| &*device.name).collect();
+        let names: Vec<&str> = catalogue::names().collect();
         let expected = format!("FILE.toml, or one of {}", names.join(", "));
         return Err(refusal(OPTION, expected, format_args!("`{name}`")));
     }
