@@ -86,6 +86,32 @@ fn what_devices_count_is_what_is_charged() {
     assert!(compared > 300 && refused > 0, "{compared} {refused}");
 }
 
+/// Whether every figure has a unit in its name or that of what it is part of, or is a count.
+fn check_units(path: &str, value: &serde_json::Value) {
+    const UNITS: [&str; 4] = ["_pj", "_um2", "_bits", "seconds"];
+    const COUNTS: [&str; 7] = [
+        "macs",
+        "cycles",
+        "stall_cycles",
+        "compute_cycles",
+        "scalings",
+        "walk",
+        "tile",
+    ];
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (name, value) in fields {
+                check_units(&format!("{path}/{name}"), value);
+            }
+        }
+        serde_json::Value::String(_) => assert!(path.ends_with("/order"), "{path}"),
+        _ => {
+            let named = |part: &str| UNITS.iter().any(|unit| part.ends_with(unit)) || COUNTS.contains(&part);
+            assert!(path.split('/').any(named), "{path}");
+        }
+    }
+}
+
 /// One accelerator returns everything: output, cycles, stalls, bits moved at every level, energy by consumer, area; every
 /// figure in JSON has a unit in its name or is a count.
 #[test]
@@ -102,6 +128,7 @@ fn an_accelerator_returns_values_and_cost() {
     reference::run(&w, x.view().into(), mode, &none, defined.view_mut().into()).unwrap();
     assert_eq!(y, defined);
     let json = serde_json::to_value(estimate.unwrap()).unwrap();
+    check_units("", &json);
     for path in [
         "/cycles",
         "/stall_cycles",

@@ -5,6 +5,7 @@
 mod bench;
 mod cache;
 mod calibration;
+mod devices;
 mod doctor;
 mod embed;
 mod explore;

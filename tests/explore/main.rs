@@ -2,6 +2,7 @@
 #![cfg(feature = "lab")]
 #![forbid(unsafe_code)]
 
+mod figures;
 mod kept;
 mod points;
 mod space;
@@ -86,51 +87,6 @@ fn a_point_has_the_same_figures_whoever_comes_before_it() {
     for (first, last) in first.iter().zip(&last) {
         assert_eq!(first.outcome, last.outcome, "{:?}", first.point);
     }
-}
-
-/// FP16 beside a point: of its area where that has room for more than one element, else one; and of any size that a space has.
-#[test]
-fn fp16_of_equal_area_is_as_large_as_the_area_allows() {
-    let fp16 = "device = ['fp16']\nbits = [16]\nzero = ['symmetric']\ninput = ['f16']\naccumulator = ['f32']\n\
-                dequantisation = ['none']\n";
-    let of = |arithmetic: &str, array: &str| {
-        let axes = format!(
-            "m = [1]\nnode_nm = [28]\ndram_pj_per_bit = [8]\nbandwidth_bits_per_cycle = [1024]\ndataflow = ['os']\n\
-                            buffers_kib = ['256/128/128']\narray = ['{array}']\n"
-        );
-        let space = Space::from_toml(&format!("[axes]\n{axes}[[design]]\n{arithmetic}group = ['channel']\n")).unwrap();
-        let point = space.point(0).unwrap();
-        let known = std::collections::HashMap::from([(point.format(), Ok(20.0))]);
-        Evaluator::new(Workload::built_in("vit").unwrap(), known)
-            .evaluate(&point)
-            .map(|row| row.outcome)
-    };
-    let int8 = ARITHMETIC
-        .replace("'mixpe-w4a8', 'tpu-int8'", "'tpu-int8'")
-        .replace("'a8'", "'a8row'");
-    let int8 = int8.replace("'i24'", "'i32'");
-    // An element that adds in f16 is smaller than one that adds in f32, and there is no half of one.
-    let small = fp16.replace("fp16", "fp16-f16").replace("f32", "f16");
-    let small = of(&small, "1x1").unwrap();
-    assert_eq!(small.efficiency_equal_peak, small.efficiency_equal_area);
-    assert!(of(&int8, "32x32").unwrap().efficiency_equal_area < of(&int8, "32x32").unwrap().efficiency_equal_peak);
-    // FP16 beside itself, up to the largest array that a space may have.
-    for array in ["1x1", "32x32", "4096x4096", "8192x8192", "16384x16384"] {
-        let own = of(fp16, array).unwrap();
-        assert!(
-            (own.efficiency_equal_peak - 1.0).abs() < 0.2,
-            "{array}: {}",
-            own.efficiency_equal_peak
-        );
-        assert!(
-            (own.efficiency_equal_area - 1.0).abs() < 0.2,
-            "{array}: {}",
-            own.efficiency_equal_area
-        );
-    }
-    // What is wrong with a point is said, not taken for a lack of room.
-    let error = of(&int8.replace("'i32'", "'i16'"), "1x1").unwrap_err().to_string();
-    assert!(error.starts_with("element.accumulator"), "{error}");
 }
 
 /// The page on adding an accelerator, which is compiled and run as a test of its own: the lines next to which it says to

@@ -332,6 +332,21 @@ mod tests {
         assert_eq!(published("int8", ["i32", "f16"]), 58.28);
     }
 
+    /// 45 nm, ISSCC 2014: f16 multiply 1640 µm² and 1.1 pJ, add 1360 and 0.4; f32 add 4184 and 0.9.
+    #[test]
+    fn an_fp16_element_is_what_horowitz_says() {
+        for (accumulator, area, energy) in [(Accumulator::F16, 3000.0, 1.5), (Accumulator::F32, 5824.0, 2.0)] {
+            let mut element = Element::new(Multiplier::Float, 16, 16, accumulator);
+            element.registers = false;
+            let cost = element.cost(Components::built_in()).unwrap();
+            assert!((cost.area_um2 / area - 1.0).abs() < 1e-12, "{cost:?}");
+            assert!((cost.energy_pj / energy - 1.0).abs() < 1e-12, "{cost:?}");
+        }
+        let origins = Components::origins();
+        let f16 = origins.iter().find(|origin| origin.name == "f16 multiplier").unwrap();
+        assert!(f16.source.contains("Horowitz"), "{}", f16.source);
+    }
+
     #[test]
     fn synthesised_elements_are_close() {
         let rows = checks();

@@ -169,7 +169,7 @@ pub(super) fn print(found: &Found, frontiers: &[Frontier], files: &[PathBuf], ou
     }
     writeln!(
         out,
-        "\nDRAM decides rankings by energy; in pJ/bit others assume: {}",
+        "\nDRAM decides rankings by energy; in pJ/bit others assume:\n  {}",
         channels()
     )?;
     print_advantages(out)?;
@@ -208,18 +208,18 @@ fn origins(space: &Space) -> Result<Vec<Origin>> {
 }
 
 fn print_frontier(rows: &[Row], places: &[usize], dram: f64, out: &mut impl Write) -> Result<()> {
-    let energy = format!("pJ/MAC, DRAM\nat {dram} pJ/bit");
+    let energy = format!("pJ/MAC, at\n{dram} pJ/bit");
     let heads = [
         "format",
         "array and ties",
-        "channel\nbit/cycle",
+        "bits a\ncycle",
         "fidelity\ndB",
-        "efficiency\nequal peak",
-        "efficiency\nequal area",
+        "equal\npeak",
+        "equal\narea",
         &energy,
         "mm2",
         "cycles",
-        "of these\nstalls",
+        "stalls",
     ];
     let mut table = table::columns(&heads, 3);
     // Points of one format that are all on the frontier tie.
@@ -260,8 +260,8 @@ fn print_frontier(rows: &[Row], places: &[usize], dram: f64, out: &mut impl Writ
 fn print_advantages(out: &mut impl Write) -> Result<()> {
     writeln!(
         out,
-        "\narea x energy of one element against another, at 45 nm, by the accumulators that make or break it (published: \
-         by MixPE's authors, arXiv 2411.16158, who state neither accumulator nor node)"
+        "\narea x energy of one element against another, at 45 nm, by the accumulators that make or break it\n(published: by \
+         MixPE's authors, arXiv 2411.16158, who state neither accumulator nor node)"
     )?;
     let mut table = table::columns(
         &[

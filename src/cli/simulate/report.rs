@@ -236,14 +236,14 @@ pub(super) fn print(rows: &[Row], totals: &Totals, out: &mut impl Write) -> Resu
         "N",
         "K",
         "cycles",
-        "SCALE-Sim total",
+        "SCALE-Sim\ntotal",
         "stalls",
-        "utilization",
-        "ifmap reads",
-        "filter reads",
-        "ofmap writes",
-        "DRAM read",
-        "DRAM written",
+        "utili-\nzation",
+        "ifmap\nreads",
+        "filter\nreads",
+        "ofmap\nwrites",
+        "DRAM\nread",
+        "DRAM\nwritten",
     ];
     let energy = totals.spent.is_some();
     let heads: Vec<&str> = heads.into_iter().chain(energy.then_some("energy")).collect();
@@ -303,7 +303,7 @@ pub(super) fn print_energy(device: &Hardware, spent: &Spent, out: &mut impl Writ
     )?;
     writeln!(
         out,
-        "  energy {}: static {}, DRAM {} (at {} pJ per bit read and {} written; published values differ sixtyfold), \
+        "  energy {}: static {}, DRAM {} (at {} pJ per bit read and {} written; published values differ sixtyfold),\n    \
          buffers {}, elements {}, scales and zero points {}",
         joules(spent.energy_total_pj),
         joules(spent.energy_static_pj),
