@@ -38,6 +38,13 @@ fn devices_bring_widths_and_energies() {
             assert!((sum / number(part, "energy_total_pj") - 1.0).abs() < 1e-12);
         }
         let row = &report["rows"][1];
+        assert_eq!(
+            (
+                number(row, "dram_read_pj_per_bit"),
+                number(row, "dram_write_pj_per_bit")
+            ),
+            (15.0, 15.0)
+        );
         assert_eq!(number(row, "seconds"), number(row, "cycles") / 500e6);
         let power = 1e-9 * number(row, "energy_total_pj") / number(row, "seconds");
         assert!((power / number(row, "power_mw") - 1.0).abs() < 1e-12);
@@ -78,6 +85,9 @@ fn devices_bring_widths_and_energies() {
     ] {
         assert!(text.contains(expected), "{expected}:\n{text}");
     }
+    // Tables fit a terminal.
+    let tables = text.split("what the figures rest on").next().unwrap();
+    assert!(tables.lines().all(|line| line.chars().count() <= 120), "{tables}");
     assert!(
         fs::read_to_string(b.path("rows.csv"))
             .unwrap()

@@ -164,7 +164,7 @@ pub(super) fn print(found: &Found, frontiers: &[Frontier], files: &[PathBuf], ou
                 "\nfrontier at equal peak, M = {}, {} nm, DRAM {} pJ/bit; efficiency is estimated, FP16 array = 1",
                 conditions.m, conditions.node_nm, conditions.dram_pj_per_bit
             )?;
-            print_frontier(rows, &frontier.places, conditions.dram_pj_per_bit, out)?;
+            print_frontier(rows, &frontier.places, out)?;
         }
     }
     writeln!(
@@ -207,16 +207,15 @@ fn origins(space: &Space) -> Result<Vec<Origin>> {
     Ok(origins)
 }
 
-fn print_frontier(rows: &[Row], places: &[usize], dram: f64, out: &mut impl Write) -> Result<()> {
-    let energy = format!("pJ/MAC, at\n{dram} pJ/bit");
+fn print_frontier(rows: &[Row], places: &[usize], out: &mut impl Write) -> Result<()> {
     let heads = [
         "format",
-        "array and ties",
+        "array\n+ ties",
         "bits a\ncycle",
         "fidelity\ndB",
         "equal\npeak",
         "equal\narea",
-        &energy,
+        "pJ a\nMAC",
         "mm2",
         "cycles",
         "stalls",
@@ -235,7 +234,7 @@ fn print_frontier(rows: &[Row], places: &[usize], dram: f64, out: &mut impl Writ
         let and = if *ties == 0 {
             String::new()
         } else {
-            format!(" and {ties}")
+            format!(" + {ties}")
         };
         table.add_row([
             format.to_string(),

@@ -241,7 +241,7 @@ impl Args {
             let estimate = device::estimate(device, &name, extents)?;
             return Ok(Row {
                 counts: Counts::new(name, &device.array, extents, &estimate.traffic, scale_sim),
-                spent: Some(Spent::new(&estimate)),
+                spent: Some(Spent::new(device, &estimate)),
                 scaled: Some(Scaled::new(device, extents, &estimate)?),
             });
         }

@@ -85,6 +85,9 @@ pub(super) struct Spent {
     seconds: f64,
     energy_static_pj: f64,
     energy_dram_pj: f64,
+    /// What the energy of the DRAM rests on: published values differ sixtyfold.
+    dram_read_pj_per_bit: f64,
+    dram_write_pj_per_bit: f64,
     energy_buffers_pj: f64,
     energy_core_pj: f64,
     energy_dequantisation_pj: f64,
@@ -93,12 +96,14 @@ pub(super) struct Spent {
 }
 
 impl Spent {
-    pub(super) fn new(estimate: &Estimate) -> Self {
+    pub(super) fn new(device: &Hardware, estimate: &Estimate) -> Self {
         let energy = &estimate.energy;
         Self {
             seconds: estimate.seconds,
             energy_static_pj: energy.static_pj(),
             energy_dram_pj: energy.dram_pj,
+            dram_read_pj_per_bit: device.dram.read_pj_per_bit,
+            dram_write_pj_per_bit: device.dram.write_pj_per_bit,
             energy_buffers_pj: energy.buffers_pj,
             energy_core_pj: energy.core_pj,
             energy_dequantisation_pj: energy.dequantisation_pj,
@@ -120,6 +125,7 @@ impl Spent {
             energy_dequantisation_pj: self.energy_dequantisation_pj + next.energy_dequantisation_pj,
             energy_total_pj,
             power_mw: energy_total_pj * 1e-9 / seconds,
+            ..next
         }
     }
 }
@@ -303,7 +309,7 @@ pub(super) fn print_energy(device: &Hardware, spent: &Spent, out: &mut impl Writ
     )?;
     writeln!(
         out,
-        "  energy {}: static {}, DRAM {} (at {} pJ per bit read and {} written; published values differ sixtyfold),\n    \
+        "  energy {}: static {}, DRAM {} (at {} pJ per bit read and {} written;\n    published values differ sixtyfold), \
          buffers {}, elements {}, scales and zero points {}",
         joules(spent.energy_total_pj),
         joules(spent.energy_static_pj),
