@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activations;
+mod columns;
 #[cfg(feature = "pack-file")]
 pub mod file;
 pub mod layout;

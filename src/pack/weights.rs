@@ -266,10 +266,10 @@ fn zero_layout(zeros: &Zeros) -> ZeroLayout {
     match zeros {
         Zeros::Symmetric => ZeroLayout::None,
         Zeros::Float(_) => ZeroLayout::Float,
-        Zeros::Integer(z) => match z.iter().max() {
-            None | Some(0..=15) => ZeroLayout::Nibble,
-            Some(16..=255) => ZeroLayout::Byte,
-            Some(_) => ZeroLayout::Word,
+        Zeros::Integer(z) => match z.iter().fold(0, |most, &z| most.max(z)) {
+            0..=15 => ZeroLayout::Nibble,
+            16..=255 => ZeroLayout::Byte,
+            _ => ZeroLayout::Word,
         },
     }
 }
