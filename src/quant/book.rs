@@ -178,10 +178,8 @@ pub fn e8m0(codes: &[u8]) -> Result<Floats> {
 pub(super) struct Nearest {
     /// Codes in ascending order of their levels, each level once; those past the last repeat it.
     codes: [u8; ENTRIES],
-    /// Between neighbours; infinite past the last.
-    borders: [f32; ENTRIES - 1],
-    /// Whether a value on a border belongs below it.
-    down: [bool; ENTRIES - 1],
+    /// The largest values that belong to each level but the last; past it, that of all numbers.
+    ends: [f32; ENTRIES - 1],
 }
 
 impl Nearest {
@@ -192,25 +190,31 @@ impl Nearest {
         codes.dedup_by_key(|code| level(*code));
         let mut nearest = Self {
             codes: [codes[codes.len() - 1]; ENTRIES],
-            borders: [f32::INFINITY; ENTRIES - 1],
-            down: [false; ENTRIES - 1],
+            ends: [f32::MAX; ENTRIES - 1],
         };
         nearest.codes[..codes.len()].copy_from_slice(&codes);
         for (i, pair) in codes.windows(2).enumerate() {
-            nearest.borders[i] = (f32::from(level(pair[0])) + f32::from(level(pair[1]))) / 2.0;
-            nearest.down[i] = book.microscaling && pair[0].is_multiple_of(2);
+            let border = (f32::from(level(pair[0])) + f32::from(level(pair[1]))) / 2.0;
+            let below = book.microscaling && pair[0].is_multiple_of(2);
+            nearest.ends[i] = if below { border } else { border.next_down() };
         }
         nearest
     }
 
-    /// The code whose level is nearest to a finite or infinite x.
-    #[inline]
-    pub(super) fn code(&self, x: f32) -> u8 {
-        let mut above = 0;
-        for (&border, &down) in self.borders.iter().zip(&self.down) {
-            above += usize::from(x > border || x == border && !down);
+    /// The codes whose levels are nearest to finite or infinite x.
+    #[inline(always)]
+    pub(super) fn codes<const N: usize>(&self, x: &[f32; N]) -> [u8; N] {
+        let mut above = [0u32; N];
+        for &end in &self.ends {
+            for i in 0..N {
+                above[i] += u32::from(x[i] > end);
+            }
         }
-        self.codes[above]
+        let mut codes = [0; N];
+        for i in 0..N {
+            codes[i] = self.codes[above[i] as usize];
+        }
+        codes
     }
 }
 
@@ -241,7 +245,7 @@ mod tests {
             let nearest = Nearest::new(&book);
             for i in -8 * 140..8 * 140 {
                 let x = i as f32 / 8.0;
-                let code = nearest.code(x);
+                let [code] = nearest.codes(&[x]);
                 let distance = |v: i8| (f32::from(v) - x).abs();
                 let found = book.levels()[usize::from(code)];
                 for (other, &v) in book.levels().iter().enumerate() {
@@ -259,7 +263,7 @@ mod tests {
                     }
                 }
             }
-            assert_eq!(nearest.code(f32::INFINITY), nearest.code(1e9));
+            assert_eq!(nearest.codes(&[f32::INFINITY]), nearest.codes(&[1e9]));
         }
     }
 }

@@ -160,7 +160,9 @@ impl QuantMatrix {
             return Err(Error::value("scales", expected, found));
         }
         let max = scheme.max_code();
-        if let Some(i) = codes.iter().position(|&q| q > max) {
+        // The largest code is found in vectors, its place only where it is too large.
+        if codes.iter().fold(0, |most, &q| most.max(q)) > max {
+            let i = codes.iter().position(|&q| q > max).unwrap_or(0);
             let found = format!("{} at ({}, {})", codes[i], i / k, i % k);
             return Err(Error::value("codes", format!("0 to {max}"), found));
         }

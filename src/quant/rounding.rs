@@ -29,6 +29,9 @@ use crate::quant::activation::{INFINITE, abs_max_bits};
 use crate::quant::book::{CodeBook, Nearest, power};
 use crate::quant::matrix::{Floats, QuantMatrix, Zeros};
 use crate::quant::scheme::{Group, MAX_GROUP, Rounding, ScaleType, Scheme, ZeroPoint};
+use crate::simd;
+use crate::simd::cpu::Isa;
+use crate::simd::isa::{Body, Simd, Work};
 use alloc::{format, vec, vec::Vec};
 use half::{bf16, f16};
 
@@ -40,6 +43,7 @@ use half::{bf16, f16};
 pub(crate) fn quantize<T: Element>(weights: MatRef<'_, T>, scheme: Scheme) -> Result<QuantMatrix> {
     scheme.check()?;
     let nearest = scheme.book.as_ref().map(Nearest::new);
+    let isa = Isa::best(None);
     let (n, k) = (weights.rows(), weights.cols());
     let length = scheme.group_length(k);
     if length > MAX_GROUP {
@@ -48,15 +52,19 @@ pub(crate) fn quantize<T: Element>(weights: MatRef<'_, T>, scheme: Scheme) -> Re
     }
     let (mut codes, mut scales, mut zeros) = (vec![0u8; n * k], Vec::new(), Vec::new());
     let mut take = |w: &[f32], codes: &mut [u8], place: (usize, usize)| {
-        let grid = fit(w, &scheme, nearest.as_ref());
+        let mut group = OneGroup {
+            w,
+            codes,
+            scheme: &scheme,
+            nearest: nearest.as_ref(),
+            grid: Grid { scale: 0.0, zero: 0.0 },
+        };
+        simd::run::<Quantize>(isa, &mut group);
+        let grid = group.grid;
         if !grid.scale.is_finite() {
             let expected = format!("scales that fit {:?}", scheme.scale);
             let found = format!("{} in the group at {place:?}", grid.scale);
             return Err(Error::value("scales", expected, found));
-        }
-        match &nearest {
-            Some(nearest) => grid.look_up(w, codes, nearest),
-            None => grid.encode(w, codes, &scheme),
         }
         scales.push(grid.scale);
         zeros.push(grid.zero);
@@ -83,6 +91,33 @@ pub(crate) fn quantize<T: Element>(weights: MatRef<'_, T>, scheme: Scheme) -> Re
         ZeroPoint::Float => Zeros::Float(Floats::from_f32(scheme.scale, &zeros)),
     };
     QuantMatrix::from_parts(scheme, n, k, codes, Floats::from_f32(scheme.scale, &scales), zeros)
+}
+
+/// Finds the grid of one group, and where it is finite the codes.
+struct Quantize;
+
+struct OneGroup<'a> {
+    w: &'a [f32],
+    codes: &'a mut [u8],
+    scheme: &'a Scheme,
+    nearest: Option<&'a Nearest>,
+    grid: Grid,
+}
+
+impl Work for Quantize {
+    type Args<'a> = OneGroup<'a>;
+}
+
+impl<S: Simd> Body<S> for Quantize {
+    #[inline(always)]
+    fn body(_: S, group: &mut OneGroup<'_>) {
+        group.grid = fit(group.w, group.scheme, group.nearest);
+        match group.nearest {
+            _ if !group.grid.scale.is_finite() => {}
+            Some(nearest) => group.grid.look_up(group.w, group.codes, nearest),
+            None => group.grid.encode(group.w, group.codes, group.scheme),
+        }
+    }
 }
 
 /// Row `r` as f32, which must be finite.
@@ -122,6 +157,9 @@ fn scale_of(range: f64, steps: u32, width: ScaleType) -> f32 {
     if range < 0.0 { -least } else { least }
 }
 
+/// Weights that are looked up in a book at once.
+const AT_ONCE: usize = 32;
+
 /// Scale and zero point of one group, at their stored widths.
 #[derive(Clone, Copy)]
 struct Grid {
@@ -143,6 +181,7 @@ impl Grid {
         }
     }
 
+    #[inline(always)]
     fn encode(&self, w: &[f32], codes: &mut [u8], scheme: &Scheme) {
         if scheme.is_sign_only() {
             for (&w, q) in w.iter().zip(codes) {
@@ -161,30 +200,46 @@ impl Grid {
         }
     }
 
-    /// The code of a weight in a book.
-    #[inline]
-    fn nearest(&self, w: f32, nearest: &Nearest) -> u8 {
-        nearest.code(if self.scale == 0.0 { 0.0 } else { w / self.scale })
-    }
-
     /// As [`Grid::encode`], with a book.
+    #[inline(always)]
     fn look_up(&self, w: &[f32], codes: &mut [u8], nearest: &Nearest) {
-        for (&w, q) in w.iter().zip(codes) {
-            *q = self.nearest(w, nearest);
+        let (chunks, rest) = w.as_chunks::<AT_ONCE>();
+        let (to, last) = codes.as_chunks_mut::<AT_ONCE>();
+        for (w, codes) in chunks.iter().zip(to) {
+            *codes = nearest.codes(&self.scaled(*w));
+        }
+        for (&w, q) in rest.iter().zip(last) {
+            [*q] = nearest.codes(&self.scaled([w]));
         }
     }
 
-    /// As [`Grid::squared_error`], with a book.
+    /// Weights over the scale; 0 where that is 0.
+    #[inline(always)]
+    fn scaled<const N: usize>(&self, mut w: [f32; N]) -> [f32; N] {
+        for w in &mut w {
+            *w = if self.scale == 0.0 { 0.0 } else { *w / self.scale };
+        }
+        w
+    }
+
+    /// As [`Grid::squared_error`], with a book; one sum.
+    #[inline(always)]
     fn squared_error_in(&self, w: &[f32], book: &CodeBook, nearest: &Nearest) -> f64 {
-        let one = |&w: &f32| {
-            let level = book.levels()[usize::from(self.nearest(w, nearest))];
-            let e = f64::from(self.scale) * f64::from(level) - f64::from(w);
-            e * e
-        };
-        w.iter().map(one).sum()
+        let mut sum = 0.0;
+        let mut codes = [0; AT_ONCE];
+        for w in w.chunks(AT_ONCE) {
+            self.look_up(w, &mut codes[..w.len()], nearest);
+            for (&w, &q) in w.iter().zip(&codes) {
+                let level = book.levels()[usize::from(q)];
+                let e = f64::from(self.scale) * f64::from(level) - f64::from(w);
+                sum += e * e;
+            }
+        }
+        sum
     }
 
     /// `Σ (s·(q − z) − w)²` of the codes that [`Grid::encode`] would choose, in eight interleaved partial sums.
+    #[inline(always)]
     fn squared_error(&self, w: &[f32], scheme: &Scheme) -> f64 {
         const LANES: usize = 8;
         let (before, low, high) = self.bounds(scheme);
@@ -209,6 +264,7 @@ impl Grid {
 }
 
 /// The grid of one group.
+#[inline(always)]
 fn fit(w: &[f32], scheme: &Scheme, nearest_level: Option<&Nearest>) -> Grid {
     if scheme.is_sign_only() {
         let sum: f64 = w.iter().map(|w| f64::from(w.abs())).sum();
@@ -247,19 +303,24 @@ fn fit(w: &[f32], scheme: &Scheme, nearest_level: Option<&Nearest>) -> Grid {
 }
 
 /// Least and largest weight; (0, 0) of none.
+#[inline(always)]
 fn extremes(w: &[f32]) -> (f32, f32) {
-    const LANES: usize = 8;
+    const LANES: usize = 16;
     let Some(&first) = w.first() else { return (0.0, 0.0) };
     let (mut lo, mut hi) = ([first; LANES], [first; LANES]);
     let (chunks, rest) = w.as_chunks::<LANES>();
     for chunk in chunks {
         for i in 0..LANES {
             lo[i] = if chunk[i] < lo[i] { chunk[i] } else { lo[i] };
+        }
+    }
+    for chunk in chunks {
+        for i in 0..LANES {
             hi[i] = if chunk[i] > hi[i] { chunk[i] } else { hi[i] };
         }
     }
-    let lo = lo.iter().chain(rest).fold(first, |a, &b| a.min(b));
-    (lo, hi.iter().chain(rest).fold(first, |a, &b| a.max(b)))
+    let lo = lo.iter().chain(rest).fold(first, |a, &b| if b < a { b } else { a });
+    (lo, hi.iter().chain(rest).fold(first, |a, &b| if b > a { b } else { a }))
 }
 
 /// The grid over the group's range `lo..=hi`, shrunk by the factor `p`.
