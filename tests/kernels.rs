@@ -164,6 +164,10 @@ fn every_row_of_the_catalogue_gives_the_bits_of_the_reference() {
                 check_fold(&case, &w, (mode, x), false, &what);
                 if kernel.slices > 1 {
                     check_fold(&case, &w, (mode, x), true, &what);
+                    let stored = KernelCase::stored(kernel, &w, x, mode);
+                    let what = format!("{what}, no slices joined");
+                    check_raw(&stored, &w, (mode, x), &what);
+                    check_fold(&stored, &w, (mode, x), true, &what);
                 }
                 ran.insert((kernel.name(), kernel.layout.lanes));
             });

@@ -6,7 +6,8 @@ use mixgemm::kernel::catalogue;
 use mixgemm::pack::layout::PanelLayout;
 use mixgemm::pack::weights::PackedWeights;
 use mixgemm::testing::{Backwards, Draw, Inputs, book_schemes, schemes, weights, weights_with_zeros};
-use mixgemm::{CodeBook, Epilogue, Group, Host, Isa, Mat, Par, ScaleType, Scheme, Workspace, ZeroPoint};
+use mixgemm::{CodeBook, Epilogue, Floats, Group, Host, Isa, Mat, Par, QuantMatrix, ScaleType, Scheme, Workspace};
+use mixgemm::{ZeroPoint, Zeros};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -14,10 +15,15 @@ use std::sync::Arc;
 fn packed_weights_hold_every_code_scale_and_zero_point() {
     let draw = &mut Draw::new(61);
     for lanes in [3, 5, 16] {
-        for (turn, (n, k)) in [(1, 1), (lanes, 33), (2 * lanes + 1, 40), (4 * lanes, 100), (7, 0)]
-            .into_iter()
-            .enumerate()
-        {
+        let shapes = [
+            (1, 1),
+            (lanes, 33),
+            (2 * lanes + 1, 40),
+            (4 * lanes, 100),
+            (7, 0),
+            (3, 9001),
+        ];
+        for (turn, (n, k)) in shapes.into_iter().enumerate() {
             for scheme in schemes(k, turn).into_iter().chain(book_schemes(k, turn)) {
                 let w = weights(draw, scheme, n, k);
                 let layout = PanelLayout {
@@ -43,6 +49,29 @@ fn packed_weights_hold_every_code_scale_and_zero_point() {
                 let expected = if n * k == 0 { 0.0 } else { bits };
                 assert_eq!(packed.bits_per_weight(), expected, "{what}");
             }
+        }
+    }
+}
+
+/// Of codes whose bits are all set, and scales of 0, no other bit of a panel is set: units, columns and lines that they do
+/// not fill are filled up with zeros.
+#[test]
+fn what_is_filled_up_is_zero() {
+    for (lanes, bits) in [3, 4, 8, 16].into_iter().flat_map(|l| (1..=8).map(move |b| (l, b))) {
+        for (group, k) in [(5, 23), (33, 100), (64, 96), (40, 9001)] {
+            let (n, scheme) = (2 * lanes + 5, Scheme::int(bits).group(group));
+            let scales = Floats::from_f32(ScaleType::F16, &vec![0.0; n * scheme.groups(k)]);
+            let codes = vec![scheme.max_code(); n * k];
+            let w = QuantMatrix::from_parts(scheme, n, k, codes, scales, Zeros::Symmetric).unwrap();
+            let book = false;
+            let packed = PackedWeights::pack(&w, PanelLayout { lanes, bits, book }).unwrap();
+            let panels = packed.panels(0..packed.layout().panels());
+            let set: usize = panels.iter().map(|byte| byte.count_ones() as usize).sum();
+            assert_eq!(
+                set,
+                n * k * usize::from(bits),
+                "{bits} bits, {lanes} lanes, group {group}"
+            );
         }
     }
 }

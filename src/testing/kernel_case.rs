@@ -48,9 +48,22 @@ impl KernelCase {
     /// Packs weights and the activations, which have as many rows as the kernel. Panics where one of them is refused.
     #[must_use]
     pub fn new(kernel: &'static Kernel, w: &QuantMatrix, x: Activations<'_>, mode: Mode) -> Self {
+        Self::with_spec(kernel, w, x, mode, &tile_spec(kernel, w))
+    }
+
+    /// As [`KernelCase::new`], with activations packed as for groups that are folded from stored sums: no two slices share
+    /// a bias. The kernel's own fold does not take them.
+    #[must_use]
+    pub fn stored(kernel: &'static Kernel, w: &QuantMatrix, x: Activations<'_>, mode: Mode) -> Self {
+        let mut spec = tile_spec(kernel, w);
+        spec.folded = false;
+        Self::with_spec(kernel, w, x, mode, &spec)
+    }
+
+    fn with_spec(kernel: &'static Kernel, w: &QuantMatrix, x: Activations<'_>, mode: Mode, spec: &TileSpec) -> Self {
         let mut tile = LhsTile::default();
         tile.rows = kernel.mr;
-        pack_tile(Isa::Scalar, &tile_spec(kernel, w), x, mode, &mut tile);
+        pack_tile(Isa::Scalar, spec, x, mode, &mut tile);
         kernel.expand(&mut tile);
         Self {
             kernel,

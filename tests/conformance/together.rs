@@ -6,7 +6,7 @@ use mixgemm::kernel::select::select;
 use mixgemm::kernel::{Family, Kernel};
 use mixgemm::testing::{Backwards, Draw, Inputs, weights};
 use mixgemm::{
-    Activation, Activations, Epilogue, Error, Gemm, Host, Isa, Mat, Mode, Output, Par, Plan, Pool, Product,
+    Activation, Activations, CodeBook, Epilogue, Error, Gemm, Host, Isa, Mat, Mode, Output, Par, Plan, Pool, Product,
     QuantMatrix, Scheme, Workspace, bf16, f16, reference,
 };
 use std::num::NonZeroUsize;
@@ -29,6 +29,9 @@ fn all_weights(draw: &mut Draw) -> Vec<QuantMatrix> {
         (Scheme::int(4).group(16).float_zero(), 17),
         (Scheme::int(1).group(16).asymmetric(), 40),
         (Scheme::int(1).group(16).asymmetric(), 33),
+        (Scheme::book(CodeBook::MXFP4).group(16), 40),
+        (Scheme::book(CodeBook::IQ4_NL).group(16), 33),
+        (Scheme::book(CodeBook::MXFP4).group(16), 65),
     ];
     schemes.map(|(scheme, n)| weights(draw, scheme, n, K)).into()
 }
