@@ -208,6 +208,14 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// What this backend prepared.
+    pub(crate) fn new<B: Backend>(backend: &B, weights: B::Prepared) -> Self {
+        Self {
+            backend: Backend::name(backend),
+            weights: Box::new(weights),
+        }
+    }
+
     /// The backend's own weights, [`Backend::Prepared`]; none where they are of another type.
     #[must_use]
     pub fn downcast_ref<P: 'static>(&self) -> Option<&P> {
@@ -311,11 +319,7 @@ impl<B: Backend> AnyBackend for B {
     }
 
     fn prepare(&self, weights: &QuantMatrix) -> Result<Prepared> {
-        let prepared = Backend::prepare(self, weights)?;
-        Ok(Prepared {
-            backend: Backend::name(self),
-            weights: Box::new(prepared),
-        })
+        Ok(Prepared::new(self, Backend::prepare(self, weights)?))
     }
 
     fn compile(&self, weights: &Prepared, m: usize) -> Result<()> {

@@ -10,7 +10,7 @@ const BUDGET: &[(&str, usize)] = &[
     ("base/buffer.rs", 4),
     ("base/disjoint.rs", 6),
     ("base/faer.rs", 3),
-    ("base/map.rs", 2),
+    ("base/map.rs", 3),
     ("base/ndarray.rs", 3),
     ("base/threads.rs", 1),
     ("base/view.rs", 12),

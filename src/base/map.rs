@@ -4,7 +4,8 @@ use core::fmt;
 use core::ops::Deref;
 use memmap2::Mmap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
+use std::path::Path;
 
 /// The promise that mapped files do not change.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +38,18 @@ impl Map {
         // reading only, and `Unchanging` is the caller's promise that nobody writes to the file; pack files are
         // replaced, never written in place. `a_replaced_file_stays_as_it_was` would notice a save in place.
         unsafe { Mmap::map(file) }.map(Self)
+    }
+
+    /// Writes bytes into a file without a name in this directory, and maps it. The file is gone with the map.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn unnamed(directory: &Path, bytes: &[u8]) -> io::Result<Self> {
+        let mut file = tempfile::tempfile_in(directory)?;
+        file.write_all(bytes)?;
+        // SAFETY: nobody may write to the file or cut it short from here on. It has no name to open it by, and its one
+        // handle goes at the end of this function. `the_bytes_of_a_file_without_a_name_stay` would notice others.
+        Self::new(&file, unsafe { Unchanging::promise() })
     }
 }
 

@@ -6,9 +6,9 @@ use crate::cli::refusal::{option, refusal};
 use mixgemm::accel::catalogue::{self, Accelerator};
 use mixgemm::backend::{DeviceTime, Erased};
 use mixgemm::kernel::Kernel;
-use mixgemm::outlier::columns::Columns;
+use mixgemm::outlier::hot::Reads;
 use mixgemm::outlier::split::SplitWork;
-use mixgemm::outlier::treatment::{self, Treatment};
+use mixgemm::outlier::treatment::{self, Kept, Treatment};
 use mixgemm::{
     Activations, AnyBackend, Backend, Counters, Epilogue, Error, Gemm, Host, Isa, MatMut, Mode, Par, Plan, Prepared,
 };
@@ -59,7 +59,7 @@ impl Device {
 
     /// An emulated device.
     pub(crate) fn emulated(w: &QuantMatrix, backend: Box<dyn AnyBackend>) -> Result<Self> {
-        Self::around(w, backend, &Treatment::None, &Par::Seq)
+        Self::around(w, backend, &Treatment::None, &Kept::default(), &Par::Seq)
     }
 
     /// Any backend with a treatment of outliers around it, whose own work these threads do.
@@ -67,13 +67,13 @@ impl Device {
         w: &QuantMatrix,
         backend: Box<dyn AnyBackend>,
         treatment: &Treatment,
+        kept: &Kept<'_>,
         par: &Par,
     ) -> Result<Self> {
         let wrapped = Erased::from(backend);
-        let backend = treatment.around(wrapped.clone(), par.clone())?;
-        let prepared = backend.as_ref().prepare(w)?;
+        let (backend, prepared) = treatment.prepare(wrapped.clone(), par.clone(), w, kept)?;
         let packed = treatment::wrapped(&prepared).downcast_ref::<Gemm>();
-        let columns = treatment::columns(&prepared).map_or(0, Columns::bytes);
+        let columns = treatment::bytes(&prepared);
         let bits = packed.map_or_else(|| w.bits_per_weight(), Gemm::bits_per_weight);
         Ok(Self {
             name: Backend::name(&wrapped),
@@ -118,6 +118,14 @@ impl Device {
         match &self.kind {
             Kind::Host(_) => SplitWork::default(),
             Kind::Any { prepared, .. } => treatment::work(prepared),
+        }
+    }
+
+    /// Bytes in memory of the weights that outliers meet, and how often their columns were read, where that is counted.
+    pub(crate) fn columns(&self) -> (usize, Reads) {
+        match &self.kind {
+            Kind::Host(_) => (0, Reads::default()),
+            Kind::Any { prepared, .. } => (treatment::bytes(prepared), treatment::reads(prepared)),
         }
     }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::cli::arguments::{ModeName, spelled};
+use crate::cli::device::Device;
 use crate::cli::refusal::{refusal, unreadable};
 use anyhow::Result;
 use clap::ValueEnum;
@@ -9,8 +10,9 @@ use mixgemm::outlier::calibration::{Calibration, LayerCalibration};
 use mixgemm::outlier::find::limit;
 use mixgemm::outlier::importance;
 use mixgemm::outlier::mixed::Outlying;
-use mixgemm::outlier::treatment::Treatment;
-use mixgemm::{Error, Mode};
+use mixgemm::outlier::treatment::{Hot, Kept, Treatment};
+use mixgemm::{AnyBackend, Error, MatRef, Mode, Par, QuantMatrix};
+use std::env;
 use std::fs;
 use std::path::Path;
 
@@ -55,6 +57,36 @@ fn outlying(s: &str) -> Result<OutlyingName, String> {
     found.ok_or_else(|| "above:MAGNITUDE, top:PERCENT, calibrated or calibrated:CHANNELS".into())
 }
 
+/// What outliers that stay floats are multiplied by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum OutlierWeightsName {
+    /// The quantised weights, as floats
+    #[default]
+    Quantised,
+    /// The weights before they were quantised, as f16
+    F16,
+}
+
+/// How many input channels are hot.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum HotName {
+    /// So many.
+    Channels(usize),
+    /// This share of all.
+    Share(f64),
+}
+
+fn hot(s: &str) -> Result<HotName, String> {
+    let found = match s.strip_suffix('%') {
+        Some(percent) => {
+            let percent = percent.trim_end().parse().ok().filter(|p| (0.0..=100.0).contains(p));
+            percent.map(|percent: f64| HotName::Share(percent / 100.0))
+        }
+        None => s.parse().ok().map(HotName::Channels),
+    };
+    found.ok_or_else(|| "a number of channels, or a share of them such as 3%".into())
+}
+
 /// Options of every command that multiplies with a split.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub(crate) struct SplitArgs {
@@ -65,6 +97,13 @@ pub(crate) struct SplitArgs {
     /// what lies beyond 127 scales in a8static, and above:6 else
     #[arg(long, value_name = "WHAT", value_parser = outlying)]
     pub(crate) outlying: Option<OutlyingName>,
+    /// What outliers are multiplied by in --split mixed, where they themselves stay f32
+    #[arg(long, value_enum, default_value = "quantised", value_name = "WEIGHTS")]
+    pub(crate) outlier_weights: OutlierWeightsName,
+    /// Keep the columns of weights that outliers meet in memory for so many channels alone, the calibration's most
+    /// frequent; all lie in a memory-mapped file without a name in the directory for temporary ones (TMPDIR)
+    #[arg(long, value_name = "N|P%", value_parser = hot)]
+    pub(crate) hot: Option<HotName>,
 }
 
 impl SplitArgs {
@@ -83,15 +122,30 @@ impl SplitArgs {
         if self.outlying.is_some() && self.split != SplitName::Mixed {
             return Err(refusal("--outlying", "--split mixed", spelled(self.split)));
         }
+        if self.outlier_weights != OutlierWeightsName::Quantised && self.split != SplitName::Mixed {
+            return Err(refusal(
+                "--outlier-weights",
+                "--split mixed with f16",
+                spelled(self.split),
+            ));
+        }
+        if self.hot.is_some() && self.split == SplitName::None {
+            return Err(refusal("--hot", "--split shadow or mixed", "none"));
+        }
         if saturate && self.split == SplitName::Shadow {
             return Err(refusal("--saturate", "another --split, which loses nothing", "shadow"));
         }
         Ok(())
     }
 
-    /// Whether a calibration says what is an outlier.
+    /// Whether a calibration says what is an outlier, or which channels are hot.
     pub(crate) fn takes_calibration(&self) -> bool {
-        matches!(self.outlying, Some(OutlyingName::Calibrated(_)))
+        self.hot.is_some() || matches!(self.outlying, Some(OutlyingName::Calibrated(_)))
+    }
+
+    /// Whether outliers meet the weights as they were before they were quantised.
+    pub(crate) fn takes_floats(&self) -> bool {
+        self.outlier_weights == OutlierWeightsName::F16
     }
 
     /// The mode of a layer. A layer that calibration took the shadow from is clamped, as a shadow split has it.
@@ -109,6 +163,32 @@ impl SplitArgs {
         }
     }
 
+    /// A backend with the treatment of a layer's outliers around it, and the layer's weights for both: quantised, and the
+    /// floats where the split [takes](SplitArgs::takes_floats) them.
+    pub(crate) fn around(
+        &self,
+        (w, floats): (&QuantMatrix, Option<MatRef<'_, f32>>),
+        treatment: &Treatment,
+        calibrated: Option<&LayerCalibration>,
+        backend: Box<dyn AnyBackend>,
+        par: &Par,
+    ) -> Result<mixgemm::Result<Device>> {
+        let hot = self.hot.map(|hot| {
+            let missing = || refusal("--hot", "--calibration with it", "none");
+            let most = match hot {
+                HotName::Channels(channels) => channels,
+                HotName::Share(share) => (share * w.k() as f64) as usize,
+            };
+            calibrated.map_or_else(|| Err(missing()), |layer| Ok(hottest(layer, most)))
+        });
+        let (hot, directory) = (hot.transpose()?, env::temp_dir());
+        let hot = hot.as_deref().map(|channels| Hot {
+            channels,
+            directory: &directory,
+        });
+        Ok(Device::around(w, backend, treatment, &Kept { floats, hot }, par))
+    }
+
     /// The treatment of a layer's outliers.
     pub(crate) fn treatment(&self, mode: Mode, calibrated: Option<&LayerCalibration>) -> Result<Treatment> {
         Ok(match self.split {
@@ -120,7 +200,7 @@ impl SplitArgs {
                 (Some(OutlyingName::Calibrated(most)), _) => {
                     let missing = || refusal("--outlying", "--calibration with calibrated", "none");
                     let layer = calibrated.ok_or_else(missing)?;
-                    let mut channels: Vec<u32> = layer.channels.iter().take(most).map(|&(k, _)| k).collect();
+                    let mut channels = hottest(layer, most);
                     channels.sort_unstable();
                     Outlying::Channels(channels)
                 }
@@ -131,6 +211,11 @@ impl SplitArgs {
             }),
         })
     }
+}
+
+/// The channels of a calibration that have most outliers.
+fn hottest(layer: &LayerCalibration, most: usize) -> Vec<u32> {
+    layer.channels.iter().take(most).map(|&(k, _)| k).collect()
 }
 
 /// Reads a file of calibrations.

@@ -8,32 +8,36 @@
 //! ```
 //!
 //! What is an outlier is decided within a row: LLM.int8() takes a whole column out as soon as one row of the batch has a
-//! large value there, which makes a row's result depend on the others. Weights of outliers are `s·(q − z)` in f32, or f16
-//! weights that were never quantised.
+//! large value there, which makes a row's result depend on the others. The weights w_k are `s·(q − z)` in f32, or f16 weights
+//! that were never quantised. Outliers themselves are not rounded: 16-bit integers would be coarser.
 #![forbid(unsafe_code)]
 
+mod cut;
 mod outlying;
+mod weights;
 
 pub use crate::outlier::mixed::outlying::Outlying;
+pub use crate::outlier::mixed::weights::OutlierWeights;
 
-use crate::backend::{Backend, Capabilities, DeviceTime, GroupSums, Report, isa_from_environment};
+use crate::backend::{Backend, Capabilities, DeviceTime, Report, isa_from_environment};
 use crate::base::error::{Error, Result};
-use crate::base::float::{Element, check_environment, fma};
+use crate::base::float::check_environment;
 use crate::base::idle::Idle;
-use crate::base::view::{MatMut, MatRef};
+use crate::base::parallel::Par;
+use crate::base::view::MatMut;
 use crate::epilogue::{Epilogue, Output};
-use crate::outlier::columns::{Columns, InMemory};
+use crate::outlier::columns::InMemory;
 use crate::outlier::fold::Scales;
+use crate::outlier::hot::Reads;
+use crate::outlier::mixed::cut::Cut;
+use crate::outlier::mixed::weights::{Continued, Floats, Strips, store};
 use crate::outlier::work::{SplitWork, WorkCounts};
-use crate::quant::activation::{INFINITE, a8_scale, abs_max_bits};
-use crate::quant::input::{Activations, Mode, Row};
+use crate::quant::activation::a8_scale;
+use crate::quant::input::{Activations, Mode};
 use crate::quant::matrix::QuantMatrix;
 use crate::quant::sums::WeightShape;
-use crate::simd;
 use crate::simd::cpu::Isa;
-use crate::simd::isa::{Body, Simd, Work};
-use alloc::{format, vec::Vec};
-use half::f16;
+use alloc::{boxed::Box, format, vec::Vec};
 
 /// A backend whose 8- and 16-bit modes leave outliers to floats. Int8 input, mode [`Mode::A8Given`], has none.
 ///
@@ -54,40 +58,31 @@ pub struct Mixed<B> {
     backend: B,
     outlying: Outlying,
     isa: Result<Isa>,
+    par: Par,
     buffers: Idle<Buffers>,
 }
 
 /// What a product needs beside its operands; kept from one to the next.
 #[derive(Debug, Default)]
 struct Buffers {
-    /// x', `[M, K]`.
-    calm: Vec<f32>,
-    /// The outliers, row after row, and where each row starts.
-    outliers: Vec<(u32, f32)>,
-    starts: Vec<usize>,
-    order: Vec<u32>,
-    levels: Vec<i16>,
+    cut: Cut,
+    strips: Strips,
+    /// The outputs as f32, where Y is of another type.
     sums: Vec<f32>,
-    marks: Vec<bool>,
-}
-
-impl Buffers {
-    /// How many of K channels the outliers are in.
-    fn channels(&mut self, k: usize) -> usize {
-        self.marks.clear();
-        self.marks.resize(k, false);
-        self.outliers.iter().for_each(|&(k, _)| self.marks[k as usize] = true);
-        self.marks.iter().filter(|&&marked| marked).count()
-    }
 }
 
 /// Weights for both parts of a [`Mixed`].
-#[derive(Debug)]
 pub struct MixedWeights<P> {
     prepared: P,
     shape: WeightShape,
     floats: Floats,
     work: WorkCounts,
+}
+
+impl<P> core::fmt::Debug for MixedWeights<P> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "MixedWeights({:?}, {:?})", self.shape, self.work())
+    }
 }
 
 impl<P> MixedWeights<P> {
@@ -97,12 +92,21 @@ impl<P> MixedWeights<P> {
         &self.prepared
     }
 
-    /// The integers that outliers meet; none where these weights were kept as f16.
+    /// Bytes in memory of the weights that outliers meet.
     #[must_use]
-    pub fn columns(&self) -> Option<&dyn Columns> {
+    pub fn bytes(&self) -> usize {
         match &self.floats {
-            Floats::Quantised(columns, _) => Some(columns),
-            Floats::Stored(_) => None,
+            Floats::Quantised(columns, ..) => columns.bytes(),
+            Floats::Halves(columns) => columns.bytes(),
+        }
+    }
+
+    /// How often their columns were read, where that is counted.
+    #[must_use]
+    pub fn reads(&self) -> Reads {
+        match &self.floats {
+            Floats::Quantised(columns, ..) => columns.reads(),
+            Floats::Halves(columns) => columns.reads(),
         }
     }
 
@@ -113,17 +117,8 @@ impl<P> MixedWeights<P> {
     }
 }
 
-/// The weights of outliers.
-#[derive(Debug)]
-enum Floats {
-    /// Integers with the scales of their groups.
-    Quantised(InMemory, Scales),
-    /// Weights by position among the channels, `[C, N]`.
-    Stored(Vec<f16>),
-}
-
 impl<B: Backend> Mixed<B> {
-    /// A split around a backend.
+    /// A split around a backend, on the calling thread.
     ///
     /// # Errors
     /// [`Error::Value`] for a threshold that is NaN or negative, a share outside 0..=1, or channels out of order.
@@ -133,8 +128,15 @@ impl<B: Backend> Mixed<B> {
             backend,
             outlying,
             isa: isa_from_environment(),
+            par: Par::Seq,
             buffers: Idle::default(),
         })
+    }
+
+    /// Who cuts the activations and continues the sums by outliers. The wrapped backend keeps its own threads.
+    #[must_use]
+    pub fn par(self, par: Par) -> Self {
+        Self { par, ..self }
     }
 
     /// The wrapped backend.
@@ -143,30 +145,22 @@ impl<B: Backend> Mixed<B> {
         &self.backend
     }
 
-    /// Prepares weights whose outlier channels are kept as f16: one column of `floats`, N × C, for each of the channels.
+    /// Prepares weights whose outliers meet these columns: integers or f16, in memory, or in a store of the caller's, such as
+    /// a [cache of the hot ones](crate::outlier::hot::HotColumns).
     ///
     /// # Errors
-    /// As [`Backend::prepare`]; [`Error::Unsupported`] unless outliers are a set of channels; [`Error::Shape`] for floats
-    /// of another shape; [`Error::Value`] for floats that are not finite.
-    pub fn prepare_with(&self, w: &QuantMatrix, floats: MatRef<'_, f16>) -> Result<MixedWeights<B::Prepared>> {
-        let Outlying::Channels(channels) = &self.outlying else {
-            let found = format!("{:?}", self.outlying);
-            return Err(Error::unsupported("outlying", "a set of channels", found));
+    /// As [`Backend::prepare`]; [`Error::Shape`] for columns of other weights; [`Error::Value`] for channels beyond K;
+    /// [`Error::Unsupported`] for a backend that continues no fold.
+    pub fn prepare_with(&self, w: &QuantMatrix, outliers: OutlierWeights) -> Result<MixedWeights<B::Prepared>> {
+        let shape = WeightShape::from(w);
+        let (n, k) = match &outliers {
+            OutlierWeights::Quantised(columns) => columns.shape(),
+            OutlierWeights::Halves(columns) => columns.shape(),
         };
-        let (n, count) = (w.n(), channels.len());
-        if (floats.rows(), floats.cols()) != (n, count) {
-            let found = format!("{} x {}", floats.rows(), floats.cols());
-            return Err(Error::shape("floats", format!("{n} x {count}"), found));
+        if (n, k) != (shape.n, shape.k) {
+            let expected = format!("{} x {}", shape.n, shape.k);
+            return Err(Error::shape("columns", expected, format!("{n} x {k}")));
         }
-        let columns: Vec<f16> = (0..count * n).map(|i| floats.row(i % n)[i / n]).collect();
-        if let Some(i) = columns.iter().position(|w| !w.is_finite()) {
-            let found = format!("{} at ({}, {})", columns[i], i % n, i / n);
-            return Err(Error::value("floats", "finite weights", found));
-        }
-        self.both(w, Floats::Stored(columns))
-    }
-
-    fn both(&self, w: &QuantMatrix, floats: Floats) -> Result<MixedWeights<B::Prepared>> {
         if let Outlying::Channels(channels) = &self.outlying
             && let Some(k) = channels.last().filter(|&&k| k as usize >= w.k())
         {
@@ -179,129 +173,13 @@ impl<B: Backend> Mixed<B> {
         self.isa.clone()?;
         Ok(MixedWeights {
             prepared: self.backend.prepare(w)?,
-            shape: WeightShape::from(w),
-            floats,
+            floats: match outliers {
+                OutlierWeights::Quantised(columns) => Floats::Quantised(columns, Scales::new(w), shape.group),
+                OutlierWeights::Halves(columns) => Floats::Halves(columns),
+            },
+            shape,
             work: WorkCounts::default(),
         })
-    }
-
-    /// Cuts rows into what stays and the outliers. Rows with non-finite inputs stay whole.
-    fn cut(&self, x: Activations<'_>, buffers: &mut Buffers) {
-        let (m, k) = x.shape();
-        let Buffers {
-            calm,
-            outliers,
-            starts,
-            order,
-            ..
-        } = buffers;
-        calm.resize(m * k, 0.0);
-        outliers.clear();
-        starts.clear();
-        starts.push(0);
-        for (r, calm) in calm.chunks_exact_mut(k.max(1)).enumerate() {
-            match x.row(r) {
-                Row::F32(x) => calm.copy_from_slice(x),
-                Row::F16(x) => f16::slice_to_f32(x, calm),
-                Row::Bf16(x) => Element::slice_to_f32(x, calm),
-                Row::I8(..) => {}
-            }
-            let mut take = |k: u32, x: &mut f32| {
-                outliers.push((k, *x));
-                *x = 0.0;
-            };
-            if abs_max_bits(calm) < INFINITE {
-                match &self.outlying {
-                    Outlying::Above(limit) => {
-                        let large = (0..).zip(calm).filter(|(_, x)| x.abs() > *limit);
-                        large.for_each(|(k, x)| take(k, x));
-                    }
-                    Outlying::Top(share) => {
-                        let count = libm::ceil(share * k as f64) as usize;
-                        order.clear();
-                        order.extend(0..k as u32);
-                        let size = |&k: &u32| (core::cmp::Reverse(calm[k as usize].to_bits() & 0x7FFF_FFFF), k);
-                        if count < k {
-                            order.select_nth_unstable_by_key(count, size);
-                            order.truncate(count);
-                        }
-                        order.sort_unstable();
-                        order.iter().for_each(|&k| take(k, &mut calm[k as usize]));
-                    }
-                    Outlying::Channels(channels) => {
-                        channels.iter().for_each(|&k| take(k, &mut calm[k as usize]));
-                    }
-                }
-            }
-            starts.push(outliers.len());
-        }
-        // Without inputs there are no chunks, but rows.
-        starts.resize(m + 1, outliers.len());
-    }
-
-    /// Continues a row by its outliers.
-    fn continue_row(
-        &self,
-        w: &MixedWeights<B::Prepared>,
-        outliers: &[(u32, f32)],
-        levels: &mut Vec<i16>,
-        y: &mut [f32],
-    ) -> Result<()> {
-        let (n, isa) = (w.shape.n, self.isa.clone()?);
-        levels.resize(n, 0);
-        for (i, &(k, x)) in outliers.iter().enumerate() {
-            let weights = match &w.floats {
-                Floats::Quantised(columns, scales) => {
-                    columns.read(k as usize, levels)?;
-                    let (s, f) = scales.of_group(k as usize / w.shape.group);
-                    Weights::Quantised(levels, s, f)
-                }
-                // Rows have all channels or, where an input is not finite, none.
-                Floats::Stored(columns) => Weights::Stored(&columns[i * n..][..n]),
-            };
-            simd::run::<Continue>(isa, &mut ContinueArgs { x, weights, y: &mut *y });
-        }
-        Ok(())
-    }
-}
-
-/// Weights of one input channel.
-enum Weights<'a> {
-    /// `s·(level − f)`.
-    Quantised(&'a [i16], &'a [f32], &'a [f32]),
-    Stored(&'a [f16]),
-}
-
-/// Continues a row by one outlier; compiled for every tier.
-struct Continue;
-
-struct ContinueArgs<'a> {
-    x: f32,
-    weights: Weights<'a>,
-    y: &'a mut [f32],
-}
-
-impl Work for Continue {
-    type Args<'a> = ContinueArgs<'a>;
-}
-
-impl<S: Simd> Body<S> for Continue {
-    #[inline(always)]
-    fn body(_: S, args: &mut ContinueArgs<'_>) {
-        let (x, y) = (args.x, &mut *args.y);
-        match args.weights {
-            Weights::Quantised(levels, s, f) => {
-                let weights = levels.iter().zip(s).zip(f);
-                for (y, ((&level, s), f)) in y.iter_mut().zip(weights) {
-                    *y = fma(x, s * (f32::from(level) - f), *y);
-                }
-            }
-            Weights::Stored(weights) => {
-                for (y, w) in y.iter_mut().zip(weights) {
-                    *y = fma(x, w.to_f32(), *y);
-                }
-            }
-        }
     }
 }
 
@@ -324,7 +202,7 @@ impl<B: Backend> Backend for Mixed<B> {
     }
 
     fn prepare(&self, w: &QuantMatrix) -> Result<Self::Prepared> {
-        self.both(w, Floats::Quantised(InMemory::new(w), Scales::new(w)))
+        self.prepare_with(w, OutlierWeights::Quantised(Box::new(InMemory::new(w))))
     }
 
     fn compile(&self, w: &Self::Prepared, m: usize) -> Result<()> {
@@ -356,47 +234,45 @@ impl<B: Backend> Backend for Mixed<B> {
         x.check(mode, w.shape.k, &w.shape.scheme)?;
         epilogue.check(m, n)?;
         y.check(m, n)?;
-        self.buffers.with(|buffers| {
-            self.cut(x, buffers);
-            w.work.add(buffers.channels(k), buffers.outliers.len());
-            let Buffers {
-                calm,
-                outliers,
-                starts,
-                levels,
-                sums,
-                ..
-            } = buffers;
-            sums.clear();
-            sums.resize(m * n, 0.0);
-            let calm = MatRef::row_major(calm, m, k)?;
-            let out = MatMut::row_major(sums, m, n)?;
-            let report = self.backend.accumulate(&w.prepared, calm.into(), mode, out)?;
-            for (r, sums) in sums.chunks_exact_mut(n.max(1)).enumerate() {
-                let most = f32::from_bits(abs_max_bits(calm.row(r)));
-                let t = match mode {
-                    Mode::A8Row if most.is_finite() => a8_scale(most).0,
-                    Mode::A8Static { scale, .. } => scale,
-                    _ => 1.0,
-                };
-                sums.iter_mut().for_each(|y| *y *= t);
-                self.continue_row(w, &outliers[starts[r]..starts[r + 1]], levels, sums)?;
-                epilogue.finish(sums, r, 0, None);
-                y.store(r, 0, sums);
+        let (isa, team) = (self.isa.clone()?, self.par.team());
+        self.buffers.with(|Buffers { cut, strips, sums }| {
+            cut.find(x, &self.outlying, isa, team)?;
+            w.work.add(cut.channels().len(), cut.len());
+            if cut.len() == 0 {
+                return self.backend.run(&w.prepared, x, mode, epilogue, y);
+            }
+            strips.gather(&w.floats, cut.channels(), n, isa, team)?;
+            cut.calm(x, isa, team)?;
+            let in_place = matches!(y, Output::F32(_));
+            let mut out = if let Output::F32(y) = &mut y {
+                for r in 0..m {
+                    y.row_mut(r).fill(0.0);
+                }
+                y.reborrow()
+            } else {
+                sums.clear();
+                sums.resize(m * n, 0.0);
+                MatMut::row_major(sums, m, n)?
+            };
+            let calm = cut.view(m, k)?;
+            let report = self
+                .backend
+                .accumulate(&w.prepared, calm.into(), mode, out.reborrow())?;
+            let scale = |r| match mode {
+                Mode::A8Row if cut.most(r).is_finite() => a8_scale(cut.most(r)).0,
+                Mode::A8Static { scale, .. } => scale,
+                _ => 1.0,
+            };
+            let with = Continued {
+                cut,
+                scale: &scale,
+                epilogue,
+            };
+            strips.fold(&with, out, isa, team);
+            if !in_place {
+                store(sums, y, team);
             }
             Ok(report)
         })
-    }
-
-    fn accumulate(&self, _: &Self::Prepared, _: Activations<'_>, _: Mode, _: MatMut<'_, f32>) -> Result<Report> {
-        Err(Error::unsupported("backend", "one that continues a fold", self.name()))
-    }
-
-    fn group_sums(&self, _: &Self::Prepared, _: Activations<'_>, _: Mode, _: GroupSums<'_>) -> Result<Report> {
-        Err(Error::unsupported(
-            "backend",
-            "one that hands back integers",
-            self.name(),
-        ))
     }
 }

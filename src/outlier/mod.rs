@@ -6,7 +6,8 @@
 //! * [`split`]: the shadow execution of llm.npu (arXiv 2407.05858). `v = rne(x/t)` is cut into `c = clamp(v, ±127)`, which
 //!   the wrapped backend multiplies, and `r = v − c`, whose compact product joins the integers of every group. The result
 //!   has the bits of a product that was never cut. [`find`] looks for outliers at run time; [`columns`] are the weights
-//!   that they meet, in memory, in a file (`file`), or with only the [`hot`] ones in memory.
+//!   that they meet, in memory, or with only the [`hot`] ones there and all of
+//!   them in a file (`mapped`).
 //! * [`mixed`]: in the manner of LLM.int8() (arXiv 2208.07339) and OLAccel (ISCA 2018): outliers keep their floats, and
 //!   continue the fold of the others.
 //!
@@ -19,14 +20,15 @@
 
 pub mod calibration;
 pub mod columns;
-#[cfg(feature = "std")]
-pub mod file;
 pub mod find;
 mod fold;
 pub mod hot;
 pub mod importance;
+#[cfg(feature = "pack-file")]
+pub mod mapped;
 pub mod migrate;
 pub mod mixed;
+mod share;
 pub mod split;
 pub mod treatment;
 mod work;

@@ -17,6 +17,7 @@ mod provenance;
 mod refusals;
 mod results;
 mod simulate;
+mod splits;
 
 use mixgemm::{Element, Mat, bf16, f16};
 use safetensors::tensor::{Dtype, TensorView, serialize};

@@ -14,7 +14,7 @@ use mixgemm::accel::catalogue::ACCELERATORS;
 use mixgemm::outlier::calibration::{LayerCalibration, ScaleRule, calibrate};
 use mixgemm::outlier::find::limit;
 use mixgemm::outlier::mixed::Outlying;
-use mixgemm::outlier::treatment::Treatment;
+use mixgemm::outlier::treatment::{Kept, Treatment};
 use mixgemm::quant::figures::product_f64;
 use mixgemm::{Activations, Epilogue, Figures, Mat, Mode, QuantMatrix, Scheme, Workspace};
 use serde::Serialize;
@@ -149,7 +149,8 @@ impl Product<'_> {
     fn row(&self, backend: &str, treatment: &Treatment) -> Result<(Row, Mat<f32>)> {
         let &Self { w, x, mode, threads } = self;
         let par = device::rayon(threads);
-        let device = Device::around(w, device::backend(backend, mode, false, None, &par)?, treatment, &par)?;
+        let backend = device::backend(backend, mode, false, None, &par)?;
+        let device = Device::around(w, backend, treatment, &Kept::default(), &par)?;
         let (mut workspace, epilogue, mut kernel) = (Workspace::new(), Epilogue::new(), "");
         let mut y = Mat::<f32>::zeros(x.shape().0, w.n());
         let mut bare = y.clone();

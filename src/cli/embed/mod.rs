@@ -12,7 +12,7 @@ mod tokens;
 
 use crate::cli::arguments::{self, HOST, ModeName, spelled};
 use crate::cli::destination::Destination;
-use crate::cli::device::{self, Device};
+use crate::cli::device;
 use crate::cli::machine::Machine;
 use crate::cli::progress::Progress;
 use crate::cli::refusal::refusal;
@@ -122,7 +122,12 @@ impl Args {
         }
         self.split.check(self.mode, false)?;
         if self.split.takes_calibration() && self.mode != ModeName::A8Static {
-            return Err(refusal("--outlying", "--mode a8static with calibrated", mode));
+            let argument = if self.split.hot.is_some() {
+                "--hot"
+            } else {
+                "--outlying"
+            };
+            return Err(refusal(argument, "--mode a8static with calibrated channels", mode));
         }
         match (self.mode, self.calibrate_on.is_empty()) {
             (ModeName::A8Static, true) => Err(refusal(
@@ -159,12 +164,14 @@ impl Args {
             let mode = self.split.mode(self.mode, scale, saturate, calibrated);
             let treatment = self.split.treatment(mode, calibrated)?;
             let backend = device::backend(&self.backend, mode, self.fast, isa, &par)?;
-            let weights = QuantMatrix::quantize(linear.weights.view(), self.scheme());
-            let device = weights.and_then(|w| Device::around(&w, backend, &treatment, &par));
-            Ok(Quantised {
-                device: device.map_err(|error| of_linear(&linear.name, error))?,
-                mode,
-            })
+            let of_linear = |error| of_linear(&linear.name, error);
+            let weights = QuantMatrix::quantize(linear.weights.view(), self.scheme()).map_err(of_linear)?;
+            let floats = self.split.takes_floats().then(|| linear.weights.view());
+            let device = self
+                .split
+                .around((&weights, floats), &treatment, calibrated, backend, &par)?;
+            let device = device.map_err(of_linear)?;
+            Ok(Quantised { device, mode })
         });
         linears.collect()
     }

@@ -222,7 +222,7 @@ impl Args {
             }
             (_, None, Some(_)) if self.splitting.takes_calibration() => Ok(()),
             (_, None, Some(_)) => {
-                let expected = "none unless the mode is a8static or --outlying calibrated";
+                let expected = "none unless the mode is a8static, --outlying calibrated or --hot given";
                 Err(refusal("--calibration", expected, mode))
             }
         }
@@ -329,7 +329,7 @@ fn multiply(args: &Args, places: &Places, threads: NonZeroUsize) -> Result<Row> 
         places,
         (&stored, &weights),
         threads,
-        (mode, &treatment),
+        (mode, &treatment, calibrated.as_ref()),
         &progress,
     )?;
     drop(stored);
@@ -346,7 +346,7 @@ fn multiply(args: &Args, places: &Places, threads: NonZeroUsize) -> Result<Row> 
         threads,
         x,
         mode,
-        split: args.splitting.split,
+        splitting: args.splitting,
         budget,
     };
     let mut workspace = Workspace::new();

@@ -13,8 +13,9 @@ use crate::cli::stored::Stored;
 use crate::cli::tensors::Tensor;
 use anyhow::Result;
 use mixgemm::kernel::catalogue;
+use mixgemm::outlier::calibration::LayerCalibration;
 use mixgemm::outlier::treatment::Treatment;
-use mixgemm::{Error, Host, Mode, QuantMatrix};
+use mixgemm::{Error, Host, Mat, Mode, QuantMatrix};
 use std::num::NonZeroUsize;
 
 /// Weights ready to be multiplied by.
@@ -32,7 +33,7 @@ impl Prepared {
         places: &Places,
         (stored, weights): (&Stored, &Tensor),
         threads: NonZeroUsize,
-        (mode, treatment): (Mode, &Treatment),
+        (mode, treatment, calibrated): (Mode, &Treatment, Option<&LayerCalibration>),
         progress: &Progress,
     ) -> Result<Self> {
         let quantized = || {
@@ -57,8 +58,11 @@ impl Prepared {
                 }
                 None => device::backend(&args.backend, mode, args.fast, args.isa.parse().ok(), &par)?,
             };
+            let floats = args.splitting.takes_floats().then(|| weights.to_f32());
+            let both = (&w, floats.as_ref().map(Mat::view));
+            let device = args.splitting.around(both, treatment, calibrated, backend, &par)?;
             return Ok(Self {
-                device: Device::around(&w, backend, treatment, &par).map_err(option)?,
+                device: device.map_err(option)?,
                 quantized: Some(w),
                 cache: None,
             });

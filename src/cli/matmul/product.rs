@@ -4,7 +4,7 @@
 use crate::cli::arguments::spelled;
 use crate::cli::device::Device;
 use crate::cli::measure;
-use crate::cli::split::SplitName;
+use crate::cli::split::{SplitArgs, SplitName};
 use crate::cli::table;
 use mixgemm::{Activations, Epilogue, Mat, Mode, Report, Result, Workspace};
 use serde::Serialize;
@@ -21,7 +21,7 @@ pub(super) struct Product<'a> {
     pub(super) threads: NonZeroUsize,
     pub(super) x: Activations<'a>,
     pub(super) mode: Mode,
-    pub(super) split: SplitName,
+    pub(super) splitting: SplitArgs,
     /// Time for repeats; none where it is zero.
     pub(super) budget: Duration,
 }
@@ -50,6 +50,21 @@ pub(super) struct Outliers {
     seconds_wrapped: f64,
     /// What the split adds to that: the search, and the product of outliers.
     seconds_outliers: f64,
+    /// What outliers are multiplied by.
+    weights: String,
+    /// Bytes in memory of the weights that outliers meet.
+    bytes_of_columns: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hot: Option<Hot>,
+}
+
+/// Reads of columns by one product.
+#[derive(Debug, Serialize)]
+struct Hot {
+    /// Of columns in memory.
+    hits: u64,
+    /// Of columns in the mapped file.
+    misses: u64,
 }
 
 impl Product<'_> {
@@ -61,7 +76,7 @@ impl Product<'_> {
 
     /// Runs it into y, again and again for as long as the budget goes; a split in turn with the wrapped backend alone.
     pub(super) fn time(&self, workspace: &mut Workspace, epilogue: &Epilogue<'_>, y: &mut Mat<f32>) -> Result<Timed> {
-        let splits = self.split != SplitName::None;
+        let splits = self.splitting.split != SplitName::None;
         let rounds = if splits && !self.budget.is_zero() { ROUNDS } else { 1 };
         let clamped = match self.mode {
             Mode::A8Static { scale, .. } => Mode::A8Static { scale, saturate: true },
@@ -93,16 +108,25 @@ impl Product<'_> {
     fn outliers(&self, whole: f64, wrapped: f64) -> Outliers {
         let (work, (m, k)) = (self.device.work(), self.x.shape());
         let products = work.products.max(1);
+        let (bytes_of_columns, reads) = self.device.columns();
+        let hot = self.splitting.hot.map(|_| Hot {
+            hits: reads.hits / products,
+            misses: reads.misses / products,
+        });
         let activations = work.outliers / products;
         Outliers {
-            split: spelled(self.split),
-            pruned: self.split == SplitName::Shadow && matches!(self.mode, Mode::A8Static { saturate: true, .. }),
+            split: spelled(self.splitting.split),
+            pruned: self.splitting.split == SplitName::Shadow
+                && matches!(self.mode, Mode::A8Static { saturate: true, .. }),
             k,
             channels: work.channels / products,
             activations,
             share_of_work: activations as f64 / (m * k).max(1) as f64,
             seconds_wrapped: wrapped,
             seconds_outliers: whole - wrapped,
+            weights: spelled(self.splitting.outlier_weights),
+            bytes_of_columns,
+            hot,
         }
     }
 }
@@ -123,6 +147,16 @@ impl fmt::Display for Outliers {
 }
 
 impl Outliers {
+    /// What outliers are multiplied by, and where it is.
+    pub(super) fn columns(&self) -> String {
+        let (weights, bytes) = (&self.weights, table::bytes(8.0 * self.bytes_of_columns as f64));
+        let read = self
+            .hot
+            .as_ref()
+            .map(|Hot { hits, misses }| format!("; a product reads {hits} there and {misses} in a mapped file"));
+        format!("{weights} weights, {bytes} in memory{}", read.unwrap_or_default())
+    }
+
     /// The time of each part.
     pub(super) fn parts(&self) -> String {
         let wrapped = table::time(self.seconds_wrapped);

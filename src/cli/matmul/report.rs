@@ -112,8 +112,13 @@ pub(super) fn print(machine: &Machine, row: &Row, out: &mut impl Write) -> Resul
         ("difference", text)
     });
     let cost = row.cost.as_ref().map(Costed::lines).unwrap_or_default();
-    let outliers = row.outliers.as_ref();
-    let outliers = outliers.map(|outliers| [("outliers", outliers.to_string()), ("time of parts", outliers.parts())]);
+    let outliers = row.outliers.as_ref().map(|outliers| {
+        [
+            ("outliers", outliers.to_string()),
+            ("their columns", outliers.columns()),
+            ("time of parts", outliers.parts()),
+        ]
+    });
     writeln!(out, "mixgemm matmul on {machine}\n")?;
     lines
         .iter()
