@@ -47,6 +47,8 @@ pub(crate) struct Samples<'a> {
     /// The option that names them.
     pub(crate) argument: &'a str,
     pub(crate) tensors: &'a [TensorPath],
+    /// The layer's name.
+    pub(crate) layer: &'a str,
     /// Input channels.
     pub(crate) k: usize,
 }
@@ -62,7 +64,7 @@ impl Samples<'_> {
         self.each(progress, |x| seen.add(x))?;
         let refused = |error| self.refused(&self.tensors[0], error);
         let rule = choose(&seen).map_err(refused)?;
-        let scale = seen.scale(rule).map_err(refused)?;
+        let scale = seen.scale(rule).map_err(|error| self.no_scale(rule, error))?;
         let mut counts = ChannelCounts::new(self.k, scale).map_err(refused)?;
         self.each(progress, |x| counts.add(x))?;
         LayerCalibration::new(rule, &seen, &counts).map_err(refused)
@@ -77,14 +79,35 @@ impl Samples<'_> {
         })
     }
 
+    /// A refusal of samples that leave a rule without a scale: of which layer, and what else to do.
+    fn no_scale(&self, rule: ScaleRule, error: Error) -> anyhow::Error {
+        match error {
+            Error::Value {
+                argument: "scale",
+                expected,
+                found,
+            } => {
+                let expected = format!("for layer `{}` {expected}, such as --scale max", self.layer);
+                refusal("--scale", expected, format_args!("{}: {found}", rule_name(rule)))
+            }
+            Error::Value { argument: "x", .. } => {
+                let expected = format!(
+                    "samples of layer `{}` that are not all 0, or none of this layer",
+                    self.layer
+                );
+                self.refused(&self.tensors[0], Error::value("x", expected, "nothing but 0"))
+            }
+            error => self.refused(&self.tensors[0], error),
+        }
+    }
+
     /// A refusal of a tensor that says which.
     fn refused(&self, path: &TensorPath, error: Error) -> anyhow::Error {
         match error {
-            Error::Shape { expected, found, .. }
-            | Error::Value { expected, found, .. }
-            | Error::Unsupported { expected, found, .. } => {
-                let place = format_args!("{found} in {}:{}", path.file.display(), path.tensor).to_string();
-                refusal(self.argument, expected, place)
+            Error::Shape { .. } | Error::Value { .. } | Error::Unsupported { .. } => {
+                let error = error.at(format_args!("in {}:{}", path.file.display(), path.tensor));
+                let (_, expected, found) = error.parts();
+                refusal(self.argument, expected, found)
             }
             error => error.into(),
         }

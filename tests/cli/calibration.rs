@@ -29,6 +29,10 @@ pub(crate) fn bench() -> Bench {
         ("xnan", with(f32::NAN)),
         ("xinf", with(f32::NEG_INFINITY)),
         ("none", Mat::zeros(M, K)),
+        (
+            "sparse",
+            Mat::from_fn(M, K, |r, k| if k == 9 { 1.0 + r as f32 } else { 0.0 }),
+        ),
     ];
     let bytes = tensors.map(|(name, x)| {
         let bytes: Vec<u8> = x.data().iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -142,7 +146,14 @@ fn bad_samples_and_options_are_refused() {
         (
             format!("{w} --input a.safetensors:none -o C.json"),
             "--input",
-            "a.safetensors:none",
+            "expected samples of layer `w32` that are not all 0, or none of this layer, found nothing but 0 in \
+             a.safetensors:none",
+        ),
+        (
+            format!("{w} --input a.safetensors:sparse --scale percentile:90 -o C.json"),
+            "--scale",
+            "expected for layer `w32` a scale of at least 2^-23 of the largest magnitude, as the maximum or a higher \
+             percentile has, such as --scale max, found percentile:90: 0 for 5",
         ),
         (
             format!("{w} --input t.safetensors:short -o C.json"),

@@ -35,6 +35,39 @@ fn maxima_are_exact_and_percentiles_are_within_a_bin() {
     assert_eq!(seen.scale(ScaleRule::Max).unwrap(), seen.max() / 127.0);
 }
 
+/// More than a percentile's share of exact zeros is a percentile of 0, not the edge of the first bin; the largest
+/// magnitudes are found above it.
+#[test]
+fn percentiles_of_mostly_zeros_are_zero() {
+    let mut seen = Statistics::new(10);
+    seen.add(
+        Mat::from_fn(10, 10, |m, k| if m == 9 && k > 4 { -2.0 } else { 0.0 })
+            .view()
+            .into(),
+    )
+    .unwrap();
+    for p in [0.01, 0.5, 0.95] {
+        assert_eq!(seen.percentile(p).unwrap(), 0.0, "{p}");
+        let error = seen.scale(ScaleRule::Percentile(p)).unwrap_err().to_string();
+        let expected = "scale: expected a scale of at least 2^-23 of the largest magnitude, as the maximum or a higher \
+                        percentile has, found 0 for 2";
+        assert_eq!(error, expected, "{p}");
+    }
+    assert_eq!(seen.percentile(0.96).unwrap(), 2.0);
+    assert_eq!(seen.scale(ScaleRule::Percentile(0.96)).unwrap(), 2.0 / 127.0);
+    assert_eq!(seen.scale(ScaleRule::LeastError).unwrap(), 2.0 / 127.0);
+}
+
+/// 7 % of 100 are 7, though 0.07 * 100 is more than that in floats.
+#[test]
+fn a_share_of_the_channels_is_rounded_up_once() {
+    let mut seen = Statistics::new(100);
+    seen.add(Mat::from_fn(1, 100, |_, k| k as f32).view().into()).unwrap();
+    for (percent, left) in [(0.0, 99.0), (7.0, 92.0), (7.5, 91.0), (29.0, 70.0)] {
+        assert_eq!(seen.max_outside(percent / 100.0).unwrap(), left, "{percent}");
+    }
+}
+
 #[test]
 fn the_least_error_is_the_least_among_many_scales() {
     let draw = &mut Draw::new(2);

@@ -128,6 +128,7 @@ impl Args {
         let samples = Samples {
             argument: "--input",
             tensors: &layer.inputs,
+            layer: &layer.weights.tensor,
             k,
         };
         let Some(theta) = self.ratio else {

@@ -191,6 +191,7 @@ impl Args {
                 let samples = Samples {
                     argument: ARGUMENT,
                     tensors: std::slice::from_ref(&path),
+                    layer: &path.tensor,
                     k,
                 };
                 layers.push(Layer {
