@@ -4,6 +4,7 @@
 use crate::cli::arguments::{ModeName, spelled};
 use crate::cli::device::Device;
 use crate::cli::refusal::{refusal, unreadable};
+use crate::cli::stored;
 use anyhow::Result;
 use clap::ValueEnum;
 use mixgemm::outlier::calibration::{Calibration, LayerCalibration};
@@ -14,6 +15,7 @@ use mixgemm::outlier::treatment::{Hot, Kept, Treatment};
 use mixgemm::{AnyBackend, Error, MatRef, Mode, Par, QuantMatrix};
 use std::env;
 use std::fs;
+use std::io::{self, Read};
 use std::path::Path;
 
 /// Magnitudes above this are outliers in LLM.int8() (arXiv 2208.07339, section 3.2).
@@ -218,19 +220,32 @@ fn hottest(layer: &LayerCalibration, most: usize) -> Vec<u32> {
     layer.channels.iter().take(most).map(|&(k, _)| k).collect()
 }
 
+/// Whether a file is a calibration, by its first bytes. JSON begins with a brace and has no byte 0; a safetensors file has
+/// some among its first eight, the length of its header.
+pub(crate) fn is_calibration(path: &Path) -> io::Result<bool> {
+    let mut first = Vec::new();
+    stored::open(path)?.0.take(64).read_to_end(&mut first)?;
+    Ok(first.trim_ascii_start().starts_with(b"{") && !first.contains(&0))
+}
+
 /// Reads a file of calibrations.
 pub(crate) fn read(argument: &str, path: &Path) -> Result<Calibration> {
-    let text = fs::read_to_string(path);
-    let text = text.map_err(|error| unreadable(argument, "a file by `mixgemm calibrate`", path, &error))?;
+    const EXPECTED: &str = "a file by `mixgemm calibrate`";
+    let unreadable = |error| unreadable(argument, EXPECTED, path, &error);
+    if !is_calibration(path).map_err(unreadable)? {
+        return Err(refusal(
+            argument,
+            EXPECTED,
+            format_args!("{}, which is no JSON", path.display()),
+        ));
+    }
+    let text = fs::read_to_string(path).map_err(unreadable)?;
     Calibration::from_json(&text).map_err(|error| of_file(argument, path, error))
 }
 
 /// A refusal of a calibration with its option and file.
 pub(crate) fn of_file(argument: &str, path: &Path, error: Error) -> anyhow::Error {
-    match error {
-        Error::Value { expected, found, .. } | Error::Shape { expected, found, .. } => {
-            refusal(argument, expected, format_args!("{found} in {}", path.display()))
-        }
-        error => error.into(),
-    }
+    let error = error.at(format_args!("in {}", path.display()));
+    let (_, expected, found) = error.parts();
+    refusal(argument, expected, found)
 }

@@ -89,7 +89,7 @@ fn found(argument: &str, path: &Path, tensor: &str, file: &mut File, length: u64
 }
 
 /// A regular file and its length.
-fn open(path: &Path) -> io::Result<(File, u64)> {
+pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
     // A pipe would block in `File::open`.
     if !path.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));

@@ -35,6 +35,32 @@ fn counts_are_those_of_samples_and_of_calibrations() {
     b.refused("outliers t.safetensors", "FILE", "t.safetensors:wnan");
 }
 
+/// Files are told apart by what they begin with, whatever their names.
+#[test]
+fn names_of_files_do_not_matter() {
+    let b = bench();
+    let calibrated =
+        b.run("calibrate --weights t.safetensors:w32 --input a.safetensors:x -o found --scale percentile:99");
+    assert!(calibrated.status.success());
+    let text = fs::read_to_string(b.path("found")).unwrap();
+    fs::write(b.path("indented.txt"), format!("\n  {text}")).unwrap();
+    fs::copy(b.path("a.safetensors"), b.path("a.json")).unwrap();
+    let found = json(&b, "outliers found indented.txt a.json:x --scale percentile:99");
+    for row in found["rows"].as_array().unwrap() {
+        assert_eq!(row["channels"], json!([[3, 1], [40, 1]]), "{row}");
+    }
+    assert_eq!(found["rows"].as_array().unwrap().len(), 3);
+    let found = json(
+        &b,
+        "matmul --weights t.safetensors:w32 --input a.safetensors:x --bits 8 --group tensor --mode a8static \
+         --calibration indented.txt --split shadow --output y.safetensors",
+    );
+    assert_eq!(found["rows"][0]["outliers"]["activations"], 2);
+    b.refused("outliers a.json", "FILE", "a.json:none");
+    b.refused("outliers a.json:x --svg a.json --force", "--svg", "which is read");
+    b.refused("outliers found --png found --force", "--png", "which is read");
+}
+
 #[test]
 fn drawings_are_written_once_and_have_the_layers() {
     let b = bench();
@@ -86,6 +112,8 @@ fn files_without_layers_and_bad_ones_are_refused() {
         ("outliers none.safetensors", "FILE", "none.safetensors without any"),
         ("outliers short.safetensors", "FILE", "short.safetensors"),
         ("outliers missing.safetensors", "FILE", "no such file"),
+        ("outliers missing", "FILE", "no such file"),
+        ("outliers .", "FILE", "not a regular file"),
         ("outliers a.safetensors:missing", "FILE", "`missing`"),
         ("outliers t.safetensors:bias", "FILE", "[9]"),
         ("outliers a.safetensors:xinf", "FILE", "a.safetensors:xinf"),

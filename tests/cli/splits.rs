@@ -322,6 +322,11 @@ fn bad_calibrations_and_splits_are_refused() {
         (format!("{s} --calibration extra.json"), "--calibration", "colour"),
         (format!("{s} --calibration empty.json"), "--calibration", "no entries"),
         (
+            format!("{s} --calibration a.safetensors"),
+            "--calibration",
+            "a.safetensors, which is no JSON",
+        ),
+        (
             format!("{s} --calibration CAL.json --split shadow --outlier-weights f16"),
             "--outlier-weights",
             "shadow",
@@ -343,7 +348,11 @@ fn bad_calibrations_and_splits_are_refused() {
             "none",
         ),
         (format!("{a} --mode a8 --split mixed --hot 3"), "--hot", "none"),
-        (format!("{s} --calibration list.json"), "--calibration", "another value"),
+        (
+            format!("{s} --calibration list.json"),
+            "--calibration",
+            "list.json, which is no JSON",
+        ),
         (
             format!("{s} --calibration missing.json"),
             "--calibration",

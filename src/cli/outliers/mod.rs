@@ -8,7 +8,7 @@ use crate::cli::arguments::{TensorPath, tensor_path};
 use crate::cli::destination::Destination;
 use crate::cli::drawing::Drawing;
 use crate::cli::progress::Progress;
-use crate::cli::refusal::refusal;
+use crate::cli::refusal::{refusal, unreadable};
 use crate::cli::samples::{self, STEPS, Samples};
 use crate::cli::split;
 use crate::cli::stored::Stored;
@@ -21,23 +21,21 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const ARGUMENT: &str = "FILE";
-/// In the name of a tensor of sample activations.
-const SAMPLES: &str = ".safetensors:";
 
 /// Show outliers by layer and by channel
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Shows the outliers of layers (activations beyond 127 scales) by layer and by input channel, as a table \
                   and as a drawing.\n\n\
-                  FILE is a calibration (CAL.json, by `mixgemm calibrate`), whose scales and counts are shown as they \
-                  are; or FILE.safetensors:TENSOR with sample activations [M,K], which are calibrated by --scale; or \
-                  FILE.safetensors, with all its float tensors of 2 dimensions as such samples.",
+                  FILE is a calibration (by `mixgemm calibrate`), whose scales and counts are shown as they are; or a \
+                  safetensors file, whose float tensors of 2 dimensions are sample activations [M,K] and are \
+                  calibrated by --scale; or FILE:TENSOR, one of these. What a file is, its first bytes say.",
     after_help = "Example, with inputs of the layer that `demo` multiplies:\n  mixgemm outliers \\\n    \
                   tests/data/minilm-layer4.safetensors:up.input \\\n    \
                   tests/data/minilm-layer4.safetensors:down.input --svg outliers.svg --png outliers.png"
 )]
 pub(crate) struct Args {
-    /// CAL.json, FILE.safetensors or FILE.safetensors:TENSOR, any number of them
+    /// Calibrations, safetensors files or FILE:TENSOR, any number of them
     #[arg(required = true, value_name = ARGUMENT)]
     files: Vec<String>,
     /// How scales of sample activations are chosen: max, percentile:P, channels:P or least-error
@@ -85,12 +83,16 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut impl Write) -> Result<ExitC
     if svg.as_ref().zip(png.as_ref()).is_some_and(|(svg, png)| svg.is(png)) {
         return Err(refusal("--png", "another file than --svg", "the same"));
     }
-    for place in svg.iter().chain(&png) {
-        args.files
-            .iter()
-            .try_for_each(|file| place.check_apart("FILE", Path::new(file)))?;
+    let sources = args.files.iter().map(|file| Source::of(file));
+    let sources = sources.collect::<Result<Vec<_>>>()?;
+    for (place, source) in svg
+        .iter()
+        .chain(&png)
+        .flat_map(|place| sources.iter().map(move |s| (place, s)))
+    {
+        place.check_apart(ARGUMENT, source.file())?;
     }
-    let layers = args.layers()?;
+    let layers = args.layers(&sources)?;
     // Nothing is drawn of no outliers: the report says so.
     let drawn = layers.iter().any(|layer| layer.found.outliers() > 0);
     if drawn {
@@ -124,59 +126,84 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut impl Write) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether a file is a calibration, by its name.
-fn is_calibration(file: &str) -> bool {
-    !file.contains(SAMPLES)
-        && Path::new(file)
-            .extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+/// Where layers are found.
+enum Source {
+    Calibration(PathBuf),
+    /// All float matrices of a file.
+    File(PathBuf),
+    Tensor(TensorPath),
 }
 
-/// The tensors of sample activations that a file argument names, each with its K.
-fn tensors(file: &str) -> Result<Vec<(TensorPath, usize)>> {
-    let named = file.contains(SAMPLES).then(|| tensor_path(file).ok()).flatten();
-    let Some(path) = named else {
-        let tensors = Stored::floats(ARGUMENT, Path::new(file))?;
+impl Source {
+    /// What an argument names: a file that there is, or else a tensor of one.
+    fn of(argument: &str) -> Result<Self> {
+        let path = PathBuf::from(argument);
+        match (split::is_calibration(&path), tensor_path(argument)) {
+            (Ok(true), _) => Ok(Self::Calibration(path)),
+            (Ok(false), _) => Ok(Self::File(path)),
+            (Err(_), Ok(tensor)) => Ok(Self::Tensor(tensor)),
+            (Err(error), Err(_)) => Err(unreadable(
+                ARGUMENT,
+                "a calibration or a safetensors file",
+                &path,
+                &error,
+            )),
+        }
+    }
+
+    fn file(&self) -> &Path {
+        match self {
+            Self::Calibration(file) | Self::File(file) => file,
+            Self::Tensor(tensor) => &tensor.file,
+        }
+    }
+
+    /// The tensors of sample activations, each with its K.
+    fn tensors(&self) -> Result<Vec<(TensorPath, usize)>> {
+        let file = self.file();
+        if let Self::Tensor(path) = self {
+            let shape = Stored::shape(ARGUMENT, file, &path.tensor)?;
+            let &[_, k] = shape.as_slice() else {
+                let found = format_args!("shape {shape:?} of {}:{}", file.display(), path.tensor).to_string();
+                return Err(refusal(ARGUMENT, "a tensor of 2 dimensions", found));
+            };
+            return Ok(vec![(path.clone(), k)]);
+        }
+        let tensors = Stored::floats(ARGUMENT, file)?;
         if tensors.is_empty() {
             let expected = "a safetensors file with float tensors of 2 dimensions";
-            return Err(refusal(ARGUMENT, expected, format_args!("{file} without any")));
+            return Err(refusal(
+                ARGUMENT,
+                expected,
+                format_args!("{} without any", file.display()),
+            ));
         }
+        let file = file.to_path_buf();
         let of = |(tensor, k)| {
             (
                 TensorPath {
-                    file: file.into(),
+                    file: file.clone(),
                     tensor,
                 },
                 k,
             )
         };
-        return Ok(tensors.into_iter().map(of).collect());
-    };
-    let shape = Stored::shape(ARGUMENT, &path.file, &path.tensor)?;
-    match shape.as_slice() {
-        &[_, k] => Ok(vec![(path, k)]),
-        _ => Err(refusal(
-            ARGUMENT,
-            "a tensor of 2 dimensions",
-            format_args!("shape {shape:?} of {file}"),
-        )),
+        Ok(tensors.into_iter().map(of).collect())
     }
 }
 
 impl Args {
-    /// All layers of all files, in their order.
-    fn layers(&self) -> Result<Vec<Layer>> {
+    /// All layers of all sources, in their order.
+    fn layers(&self, sources: &[Source]) -> Result<Vec<Layer>> {
         let progress = Progress::new(0);
         let mut layers = Vec::new();
-        for file in &self.files {
-            if is_calibration(file) {
-                let read = split::read(ARGUMENT, Path::new(file))?;
+        for source in sources {
+            let file = source.file().display().to_string();
+            if let Source::Calibration(path) = source {
+                let read = split::read(ARGUMENT, path)?;
                 if read.layers.is_empty() {
-                    return Err(refusal(
-                        ARGUMENT,
-                        "a calibration with layers",
-                        format_args!("{file} without any"),
-                    ));
+                    let found = format_args!("{file} without any").to_string();
+                    return Err(refusal(ARGUMENT, "a calibration with layers", found));
                 }
                 layers.extend(read.layers.into_iter().map(|(name, found)| Layer {
                     file: file.clone(),
@@ -185,7 +212,7 @@ impl Args {
                 }));
                 continue;
             }
-            let tensors = tensors(file)?;
+            let tensors = source.tensors()?;
             progress.more(STEPS * tensors.len());
             for (path, k) in tensors {
                 let samples = Samples {
@@ -195,7 +222,7 @@ impl Args {
                     k,
                 };
                 layers.push(Layer {
-                    file: path.file.display().to_string(),
+                    file: file.clone(),
                     found: samples.calibrate(|_| Ok(self.scale), &progress)?,
                     name: path.tensor,
                 });
