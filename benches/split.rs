@@ -1,9 +1,10 @@
-//! What the outlier split costs: products of W8A8 whose activations have outliers in 0.3 % of their channels, beside the
-//! same products clamped. Both take turns; the ratio is the median of those of every round. Up to M = 16 the weights
-//! rotate over copies beyond the last-level cache, as when a model decodes.
+//! What outlier splits cost: products of W8A8 whose activations have outliers in 0.3 % of their channels, beside the same
+//! products without a split: clamped for the shadow split, in mode `a8row` for the mixed one. Both take turns; the ratio
+//! is the median of those of every round. Up to M = 16 the weights rotate over copies beyond the last-level cache, as when
+//! a model decodes.
 #![forbid(unsafe_code)]
 
-use mixgemm::outlier::split::SplitWeights;
+use mixgemm::outlier::mixed::{Mixed, Outlying};
 use mixgemm::testing::{Draw, weights};
 use mixgemm::{Backend, Epilogue, Group, Host, Mat, Mode, Par, Scheme, Split, Threads};
 use std::num::NonZeroUsize;
@@ -36,55 +37,82 @@ fn activations(draw: &mut Draw, m: usize, channels: usize) -> Mat<f32> {
     })
 }
 
+const GROUPS: [(&str, Group); 3] = [
+    ("tensor", Group::Tensor),
+    ("channel", Group::Channel),
+    ("128", Group::Length(128)),
+];
+
+/// Weights of every grouping, prepared several times by a split.
+fn prepared<B: Backend>(draw: &mut Draw, split: &B, group: Group) -> Vec<B::Prepared> {
+    let scheme = Scheme {
+        group,
+        ..Scheme::int(8)
+    };
+    let weights = |_| {
+        split
+            .prepare(&weights(draw, scheme, N, K))
+            .expect("weights of the host")
+    };
+    (0..COPIES).map(weights).collect()
+}
+
+/// Times `with` and `without` in turn, on inputs and copies of the weights by number, and prints their ratio.
+fn compare(name: &str, draw: &mut Draw, mut product: impl FnMut(&Mat<f32>, usize, bool, &mut Mat<f32>)) {
+    for (m, channels) in [(1, 0), (1, CHANNELS), (16, CHANNELS), (256, 0), (256, CHANNELS)] {
+        let x = activations(draw, m, channels);
+        let mut y = Mat::<f32>::zeros(m, N);
+        let mut which = 0;
+        let mut time = |with| {
+            let mut seconds = 0.0;
+            for _ in 0..(2048 / m).clamp(4, 64) {
+                which = if m <= 16 { (which + 1) % COPIES } else { 0 };
+                let start = Instant::now();
+                product(&x, which, with, &mut y);
+                seconds += start.elapsed().as_secs_f64();
+            }
+            seconds
+        };
+        let _warm = (time(false), time(true));
+        let rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| (time(false), time(true))).collect();
+        let ratio = median(rounds.iter().map(|(without, with)| with / without).collect());
+        println!("{name}, M = {m:3}, {channels:2} channels: {ratio:.3}");
+    }
+}
+
 fn main() {
+    let only = std::env::args().nth(1).filter(|name| !name.starts_with('-'));
+    let runs = |name: &str| only.as_ref().is_none_or(|only| only == name);
     let threads = std::thread::available_parallelism().map_or(NonZeroUsize::MIN, |t| t.min(TWO));
     let pool = Par::Pool(Arc::new(Threads::new(threads)));
-    let draw = &mut Draw::new(1);
-    println!("{N}x{K}, W8A8 static, {CHANNELS} outlier channels, {threads} threads: time / clamped product's");
-    for (name, group) in [
-        ("tensor", Group::Tensor),
-        ("channel", Group::Channel),
-        ("128", Group::Length(128)),
-    ] {
-        let split = Split::new(Host::new().par(pool.clone())).par(pool.clone());
-        let scheme = Scheme {
-            group,
-            ..Scheme::int(8)
-        };
-        let prepared: Vec<SplitWeights<_>> = (0..COPIES)
-            .map(|_| {
-                split
-                    .prepare(&weights(draw, scheme, N, K))
-                    .expect("weights of the host")
-            })
-            .collect();
-        for (m, channels) in [(1, 0), (1, CHANNELS), (16, CHANNELS), (256, 0), (256, CHANNELS)] {
-            let x = activations(draw, m, channels);
-            let mut y = Mat::<f32>::zeros(m, N);
-            let mut which = 0;
-            let mut time = |saturate| {
-                let mode = Mode::A8Static { scale: SCALE, saturate };
-                let mut seconds = 0.0;
-                for _ in 0..(2048 / m).clamp(4, 64) {
-                    which = if m <= 16 { (which + 1) % COPIES } else { 0 };
-                    let start = Instant::now();
-                    split
-                        .run(
-                            &prepared[which],
-                            x.view().into(),
-                            mode,
-                            &Epilogue::new(),
-                            y.view_mut().into(),
-                        )
-                        .expect("a product");
-                    seconds += start.elapsed().as_secs_f64();
-                }
-                seconds
+    let host = || Host::new().par(pool.clone());
+    let (draw, epilogue) = (&mut Draw::new(1), Epilogue::new());
+    println!("{N}x{K}, W8A8, {CHANNELS} outlier channels, {threads} threads: time / that without a split");
+    for (name, group) in GROUPS.into_iter().filter(|_| runs("shadow")) {
+        let split = Split::new(host()).par(pool.clone());
+        let prepared = prepared(draw, &split, group);
+        compare(&format!("shadow, group {name:8}"), draw, |x, which, with, y| {
+            let mode = Mode::A8Static {
+                scale: SCALE,
+                saturate: !with,
             };
-            let _warm = (time(true), time(false));
-            let rounds: Vec<(f64, f64)> = (0..ROUNDS).map(|_| (time(true), time(false))).collect();
-            let ratio = median(rounds.iter().map(|(clamped, split)| split / clamped).collect());
-            println!("group {name:8} M = {m:3}, {channels:2} channels: {ratio:.3}");
-        }
+            let (x, y) = (x.view().into(), y.view_mut().into());
+            split.run(&prepared[which], x, mode, &epilogue, y).expect("a product");
+        });
+    }
+    for (name, group) in GROUPS.into_iter().filter(|_| runs("mixed")) {
+        let outlying = Outlying::Above(127.0 * SCALE);
+        let split = Mixed::new(host(), outlying).expect("a threshold").par(pool.clone());
+        let prepared = prepared(draw, &split, group);
+        compare(&format!("mixed,  group {name:8}"), draw, |x, which, with, y| {
+            let (x, y) = (x.view().into(), y.view_mut().into());
+            let run = if with {
+                split.run(&prepared[which], x, Mode::A8Row, &epilogue, y)
+            } else {
+                let host = split.backend();
+                Backend::run(host, prepared[which].prepared(), x, Mode::A8Row, &epilogue, y)
+            };
+            run.expect("a product");
+        });
     }
 }
