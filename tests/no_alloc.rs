@@ -1,10 +1,11 @@
 //! A plan that is run again allocates nothing, alone or on threads that were started before, and `Par::Seq` touches no pool.
 #![cfg(feature = "testing")]
 
+use mixgemm::outlier::mixed::{Mixed, Outlying};
 use mixgemm::testing::{Draw, Inputs, weights};
 use mixgemm::{
     Activation, AnyBackend, Backend, Epilogue, Host, Mat, Mode, Par, Plan, Product, QuantMatrix, Scheme, Split,
-    Threads, Workspace,
+    Threads, Workspace, f16,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::num::NonZeroUsize;
@@ -155,6 +156,20 @@ fn check_split(schemes: &[QuantMatrix], par: &Par) {
         };
         assert!(allocations(&mut run) > 0, "the counter counts");
         assert_eq!(allocations(run), 0, "{par:?} {:?}", w.scheme());
+        for outlying in [Outlying::Above(127.0 * scale), Outlying::Top(0.01)] {
+            let mixed = Mixed::new(Host::new().par(par.clone()), outlying)
+                .unwrap()
+                .par(par.clone());
+            let both = Backend::prepare(&mixed, w).unwrap();
+            let mut halves = Mat::<f16>::zeros(40, N);
+            let mut run = || {
+                let x = x.view().into();
+                Backend::run(&mixed, &both, x, Mode::A8Row, &epilogue, y.view_mut().into()).unwrap();
+                Backend::run(&mixed, &both, x, Mode::A8Row, &epilogue, halves.view_mut().into()).unwrap();
+            };
+            assert!(allocations(&mut run) > 0, "the counter counts");
+            assert_eq!(allocations(run), 0, "mixed, {par:?} {:?}", w.scheme());
+        }
     }
 }
 

@@ -30,9 +30,8 @@ use crate::outlier::columns::InMemory;
 use crate::outlier::fold::Scales;
 use crate::outlier::hot::Reads;
 use crate::outlier::mixed::cut::Cut;
-use crate::outlier::mixed::weights::{Continued, Floats, Strips, store};
+use crate::outlier::mixed::weights::{Floats, Strips, store};
 use crate::outlier::work::{SplitWork, WorkCounts};
-use crate::quant::activation::a8_scale;
 use crate::quant::input::{Activations, Mode};
 use crate::quant::matrix::QuantMatrix;
 use crate::quant::sums::WeightShape;
@@ -149,8 +148,7 @@ impl<B: Backend> Mixed<B> {
     /// a [cache of the hot ones](crate::outlier::hot::HotColumns).
     ///
     /// # Errors
-    /// As [`Backend::prepare`]; [`Error::Shape`] for columns of other weights; [`Error::Value`] for channels beyond K;
-    /// [`Error::Unsupported`] for a backend that continues no fold.
+    /// As [`Backend::prepare`]; [`Error::Shape`] for columns of other weights; [`Error::Value`] for channels beyond K.
     pub fn prepare_with(&self, w: &QuantMatrix, outliers: OutlierWeights) -> Result<MixedWeights<B::Prepared>> {
         let shape = WeightShape::from(w);
         let (n, k) = match &outliers {
@@ -165,10 +163,6 @@ impl<B: Backend> Mixed<B> {
             && let Some(k) = channels.last().filter(|&&k| k as usize >= w.k())
         {
             return Err(Error::value("channels", format!("below {}", w.k()), format!("{k}")));
-        }
-        if !self.backend.capabilities().accumulate {
-            let expected = "a backend that continues a fold";
-            return Err(Error::unsupported("backend", expected, self.backend.name()));
         }
         self.isa.clone()?;
         Ok(MixedWeights {
@@ -245,30 +239,17 @@ impl<B: Backend> Backend for Mixed<B> {
             cut.calm(x, isa, team)?;
             let in_place = matches!(y, Output::F32(_));
             let mut out = if let Output::F32(y) = &mut y {
-                for r in 0..m {
-                    y.row_mut(r).fill(0.0);
-                }
                 y.reborrow()
             } else {
-                sums.clear();
                 sums.resize(m * n, 0.0);
                 MatMut::row_major(sums, m, n)?
             };
-            let calm = cut.view(m, k)?;
+            let calm = cut.view(m, k)?.into();
+            let bare = Epilogue::new();
             let report = self
                 .backend
-                .accumulate(&w.prepared, calm.into(), mode, out.reborrow())?;
-            let scale = |r| match mode {
-                Mode::A8Row if cut.most(r).is_finite() => a8_scale(cut.most(r)).0,
-                Mode::A8Static { scale, .. } => scale,
-                _ => 1.0,
-            };
-            let with = Continued {
-                cut,
-                scale: &scale,
-                epilogue,
-            };
-            strips.fold(&with, out, isa, team);
+                .run(&w.prepared, calm, mode, &bare, out.reborrow().into())?;
+            strips.fold((cut, epilogue), out, isa, team);
             if !in_place {
                 store(sums, y, team);
             }

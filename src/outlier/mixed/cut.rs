@@ -39,8 +39,8 @@ struct Block {
     rows: usize,
     /// Row after row, by ascending channel, with the channel's own number.
     found: Vec<Term>,
-    /// How many of them each row has, and the bits of the largest magnitude beside them.
-    of_rows: Vec<(u32, u32)>,
+    /// How many of them each row has.
+    counts: Vec<usize>,
     row: Vec<f32>,
     magnitudes: Vec<u32>,
     refused: Option<Error>,
@@ -66,7 +66,7 @@ impl<S: Simd> Body<S> for Search {
             first,
             rows,
             found,
-            of_rows,
+            counts,
             row,
             magnitudes,
             ..
@@ -92,9 +92,7 @@ impl<S: Simd> Body<S> for Search {
                     }
                 }
             }
-            let found = &found[before..];
-            let most = if found.is_empty() { most } else { most_beside(x, found) };
-            of_rows.push((found.len() as u32, most));
+            counts.push(found.len() - before);
         }
     }
 }
@@ -151,18 +149,6 @@ fn top(x: &[f32], count: usize, magnitudes: &mut Vec<u32>, found: &mut Vec<Term>
     }
 }
 
-/// Bits of the largest magnitude beside the outliers of a row.
-#[inline(always)]
-fn most_beside(x: &[f32], found: &[Term]) -> u32 {
-    let (mut most, mut from) = (0, 0);
-    for term in found {
-        let k = term.channel as usize;
-        most = most.max(abs_max_bits(&x[from..k]));
-        from = k + 1;
-    }
-    most.max(abs_max_bits(&x[from..]))
-}
-
 /// Rows in two parts, with buffers that are kept from one product to the next.
 #[derive(Debug, Default)]
 pub(super) struct Cut {
@@ -172,7 +158,6 @@ pub(super) struct Cut {
     channels: Vec<u32>,
     starts: Vec<usize>,
     terms: Vec<Term>,
-    most: Vec<u32>,
     calm: Vec<f32>,
 }
 
@@ -191,7 +176,7 @@ impl Cut {
         let search = |_| {
             while let Some((i, block)) = claims.next() {
                 block.found.clear();
-                block.of_rows.clear();
+                block.counts.clear();
                 (block.first, block.rows) = (i * ROWS, ROWS.min(m - i * ROWS));
                 block.refused = check_environment().err();
                 if block.refused.is_none() {
@@ -217,21 +202,18 @@ impl Cut {
             channels,
             starts,
             terms,
-            most,
             ..
         } = self;
         channels.clear();
         terms.clear();
-        most.clear();
         starts.clear();
         starts.push(0);
         places.clear();
         places.resize(k, FREE);
         for block in &blocks[..count] {
             terms.extend_from_slice(&block.found);
-            for &(count, largest) in &block.of_rows {
-                starts.push(starts[starts.len() - 1] + count as usize);
-                most.push(largest);
+            for count in &block.counts {
+                starts.push(starts[starts.len() - 1] + count);
             }
         }
         for term in terms.iter() {
@@ -256,7 +238,7 @@ impl Cut {
             while let Some(mut tile) = grid.next() {
                 for r in tile.rows() {
                     let calm = tile.row_mut(r, 0..k);
-                    simd::run::<Copy>(isa, &mut (x.row(r), &mut *calm));
+                    simd::run::<AsFloats>(isa, &mut (x.row(r), &mut *calm));
                     for term in &terms[starts[r]..starts[r + 1]] {
                         calm[channels[term.channel as usize] as usize] = 0.0;
                     }
@@ -286,21 +268,16 @@ impl Cut {
     pub(super) fn of_row(&self, r: usize) -> &[Term] {
         &self.terms[self.starts[r]..self.starts[r + 1]]
     }
-
-    /// The largest magnitude of what stays of a row.
-    pub(super) fn most(&self, r: usize) -> f32 {
-        f32::from_bits(self.most[r])
-    }
 }
 
 /// Copies a row as f32; compiled for every tier.
-struct Copy;
+struct AsFloats;
 
-impl Work for Copy {
+impl Work for AsFloats {
     type Args<'a> = (Row<'a>, &'a mut [f32]);
 }
 
-impl<S: Simd> Body<S> for Copy {
+impl<S: Simd> Body<S> for AsFloats {
     #[inline(always)]
     fn body(_: S, (from, to): &mut (Row<'_>, &mut [f32])) {
         match *from {

@@ -9,7 +9,7 @@ use crate::base::view::MatMut;
 use crate::epilogue::{Epilogue, Output};
 use crate::outlier::columns::{Columns, read_all};
 use crate::outlier::fold::Scales;
-use crate::outlier::mixed::cut::Cut;
+use crate::outlier::mixed::cut::{Cut, Term};
 use crate::simd;
 use crate::simd::cpu::Isa;
 use crate::simd::isa::{Body, Simd, Work};
@@ -89,15 +89,21 @@ impl Strips {
         Ok(())
     }
 
-    /// Scales the sums of every row, continues them by its outliers, and finishes them.
-    pub(super) fn fold(&self, with: &Continued<'_>, sums: MatMut<'_, f32>, isa: Isa, team: Team<'_>) {
+    /// Continues the sums of every row by its outliers, and finishes them.
+    pub(super) fn fold(&self, (cut, epilogue): (&Cut, &Epilogue<'_>), sums: MatMut<'_, f32>, isa: Isa, team: Team<'_>) {
         let (m, n) = (sums.rows(), sums.cols());
         let grid = TileGrid::new(sums, ROWS, BLOCK);
         let work = |_| {
             while let Some(tile) = grid.next() {
                 let strip = tile.cols().start / BLOCK * self.channels;
                 let strip = &self.strips[strip..][..self.channels];
-                simd::run::<Continue>(isa, &mut ContinueArgs { with, strip, tile });
+                let args = &mut ContinueArgs {
+                    cut,
+                    epilogue,
+                    strip,
+                    tile,
+                };
+                simd::run::<Continue>(isa, args);
             }
         };
         team.run(
@@ -139,19 +145,12 @@ impl<S: Simd> Body<S> for Widen {
     }
 }
 
-/// What continues the sums of a product.
-pub(super) struct Continued<'a> {
-    pub(super) cut: &'a Cut,
-    /// What the sums of a row are multiplied by first.
-    pub(super) scale: &'a (dyn Fn(usize) -> f32 + Sync),
-    pub(super) epilogue: &'a Epilogue<'a>,
-}
-
 /// Continues a tile of outputs; compiled for every tier.
 struct Continue;
 
 struct ContinueArgs<'a> {
-    with: &'a Continued<'a>,
+    cut: &'a Cut,
+    epilogue: &'a Epilogue<'a>,
     strip: &'a [[f32; BLOCK]],
     tile: TileMut<'a, f32>,
 }
@@ -163,23 +162,29 @@ impl Work for Continue {
 impl<S: Simd> Body<S> for Continue {
     #[inline(always)]
     fn body(_: S, args: &mut ContinueArgs<'_>) {
-        let Continued { cut, scale, epilogue } = args.with;
         let (rows, cols) = (args.tile.rows(), args.tile.cols());
         for r in rows {
-            let (t, y) = (scale(r), args.tile.row_mut(r, cols.clone()));
+            let y = args.tile.row_mut(r, cols.clone());
             let mut sums = [0.0; BLOCK];
             sums[..y.len()].copy_from_slice(y);
-            for sum in &mut sums {
-                *sum *= t;
+            // Four terms at a time, in their order: the sums then pass through memory a quarter as often.
+            let (fours, others) = args.cut.of_row(r).as_chunks();
+            for &[a, b, c, d] in fours {
+                let weights = |term: Term| &args.strip[term.channel as usize];
+                let (wa, wb, wc, wd) = (weights(a), weights(b), weights(c), weights(d));
+                for i in 0..BLOCK {
+                    let sum = fma(b.x, wb[i], fma(a.x, wa[i], sums[i]));
+                    sums[i] = fma(d.x, wd[i], fma(c.x, wc[i], sum));
+                }
             }
-            for term in cut.of_row(r) {
+            for term in others {
                 let weights = &args.strip[term.channel as usize];
                 for i in 0..BLOCK {
                     sums[i] = fma(term.x, weights[i], sums[i]);
                 }
             }
             y.copy_from_slice(&sums[..y.len()]);
-            epilogue.finish(y, r, cols.start, None);
+            args.epilogue.finish(y, r, cols.start, None);
         }
     }
 }
