@@ -15,6 +15,7 @@ mod explore;
 mod machine;
 mod matmul;
 mod measure;
+mod migrate;
 mod npu;
 mod outliers;
 mod pixels;
@@ -58,6 +59,7 @@ enum Command {
     Matmul(Box<matmul::Args>),
     Calibrate(Box<calibrate::Args>),
     Outliers(Box<outliers::Args>),
+    Migrate(Box<migrate::Args>),
     Bench(Box<bench::Args>),
     Simulate(Box<simulate::Args>),
     Explore(Box<explore::Args>),
@@ -83,6 +85,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Matmul(args) => matmul::run(&args, program.json, &mut out),
         Command::Calibrate(args) => calibrate::run(&args, program.json, &mut out),
         Command::Outliers(args) => outliers::run(&args, program.json, &mut out),
+        Command::Migrate(args) => migrate::run(&args, program.json, &mut out),
         Command::Bench(args) => bench::run(&args, program.json, &mut out),
         Command::Simulate(args) => simulate::run(&args, program.json, &mut out),
         Command::Explore(args) => explore::run(&args, program.json, &mut out),

@@ -10,6 +10,7 @@ mod doctor;
 mod embed;
 mod explore;
 mod explore_runs;
+mod migrate;
 mod mixpe_sim;
 mod npu;
 mod outliers;
