@@ -5,6 +5,7 @@ use crate::cli::arguments::{ModeName, spelled};
 use crate::cli::device::Device;
 use crate::cli::refusal::{refusal, unreadable};
 use crate::cli::stored;
+use crate::cli::table;
 use anyhow::Result;
 use clap::ValueEnum;
 use mixgemm::outlier::calibration::{Calibration, LayerCalibration};
@@ -13,7 +14,9 @@ use mixgemm::outlier::importance;
 use mixgemm::outlier::mixed::Outlying;
 use mixgemm::outlier::treatment::{Hot, Kept, Treatment};
 use mixgemm::{AnyBackend, Error, MatRef, Mode, Par, QuantMatrix};
+use serde::Serialize;
 use std::env;
+use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
@@ -108,7 +111,56 @@ pub(crate) struct SplitArgs {
     pub(crate) hot: Option<HotName>,
 }
 
+/// Where the weights are that outliers meet.
+#[derive(Debug, Serialize)]
+pub(crate) struct Columns {
+    /// What outliers are multiplied by.
+    weights: String,
+    /// Bytes of them in memory.
+    bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hot: Option<Hits>,
+}
+
+/// Reads of columns.
+#[derive(Debug, Serialize)]
+struct Hits {
+    /// Of columns in memory.
+    hits: u64,
+    /// Of columns in the mapped file.
+    misses: u64,
+}
+
+impl fmt::Display for Columns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = table::bytes(8.0 * self.bytes as f64);
+        write!(f, "{} weights, {bytes} in memory", self.weights)?;
+        self.hot.as_ref().map_or(Ok(()), |Hits { hits, misses }| {
+            write!(f, "; read {hits} times there and {misses} times in a mapped file")
+        })
+    }
+}
+
 impl SplitArgs {
+    /// Where devices have the weights that outliers meet, and how often these were read by each of so many products.
+    pub(crate) fn columns<'a>(&self, devices: impl Iterator<Item = &'a Device>, products: u64) -> Columns {
+        let (mut bytes, mut hits, mut misses) = (0, 0, 0);
+        for (own, reads) in devices.map(Device::columns) {
+            bytes += own;
+            hits += reads.hits;
+            misses += reads.misses;
+        }
+        let of_one = |reads: u64| reads / products.max(1);
+        Columns {
+            weights: spelled(self.outlier_weights),
+            bytes,
+            hot: self.hot.map(|_| Hits {
+                hits: of_one(hits),
+                misses: of_one(misses),
+            }),
+        }
+    }
+
     /// What can be refused before a file is opened.
     pub(crate) fn check(&self, mode: ModeName, saturate: bool) -> Result<()> {
         let taken: &[ModeName] = match self.split {

@@ -198,14 +198,17 @@ fn outliers_meet_f16_weights_where_they_are_asked_for() {
     let (w, row) = matmul("--outlier-weights f16");
     assert_eq!(bits(&w.output), bits(&expected(&w)));
     assert_eq!(
-        (&row["outliers"]["weights"], &row["outliers"]["bytes_of_columns"]),
+        (
+            &row["outliers"]["columns_of_weights"]["weights"],
+            &row["outliers"]["columns_of_weights"]["bytes"]
+        ),
         (&"f16".into(), &(2 * N * K).into())
     );
     let (_, quantised) = matmul("");
     assert_eq!(
         (
-            &quantised["outliers"]["weights"],
-            &quantised["outliers"]["bytes_of_columns"]
+            &quantised["outliers"]["columns_of_weights"]["weights"],
+            &quantised["outliers"]["columns_of_weights"]["bytes"]
         ),
         (&"quantised".into(), &(N * K).into())
     );
@@ -215,7 +218,7 @@ fn outliers_meet_f16_weights_where_they_are_asked_for() {
     );
     // A calibrated set needs no other columns.
     let (_, row) = matmul("--outlier-weights f16 --outlying calibrated");
-    assert_eq!(row["outliers"]["bytes_of_columns"], 2 * 2 * N);
+    assert_eq!(row["outliers"]["columns_of_weights"]["bytes"], 2 * 2 * N);
 }
 
 #[test]
@@ -234,12 +237,12 @@ fn hot_columns_change_where_weights_are_read_and_nothing_else() {
                 .clone();
             (
                 bits(&floats(&b.path("y.safetensors"), "output")),
-                row["outliers"].clone(),
+                row["outliers"]["columns_of_weights"].clone(),
             )
         };
         let (expected, whole) = matmul("");
         assert_eq!(
-            (&whole["hot"], &whole["bytes_of_columns"]),
+            (&whole["hot"], &whole["bytes"]),
             (&Value::Null, &(width * N * K).into())
         );
         // Two channels have outliers, the calibration says; 2 % of 70 are one.
@@ -247,7 +250,7 @@ fn hot_columns_change_where_weights_are_read_and_nothing_else() {
             let before = b.files();
             let (found, row) = matmul(&format!("--hot {hot}"));
             assert_eq!(found, expected, "{split} {hot}");
-            assert_eq!(row["bytes_of_columns"], 2 * N * resident, "{split} {hot}");
+            assert_eq!(row["bytes"], 2 * N * resident, "{split} {hot}");
             assert_eq!(
                 row["hot"],
                 serde_json::json!({ "hits": resident, "misses": 2 - resident }),
@@ -261,7 +264,7 @@ fn hot_columns_change_where_weights_are_read_and_nothing_else() {
          --calibration CAL.json --split shadow --hot 1 --output y.safetensors --force",
     );
     let text = String::from_utf8(out.stdout).unwrap();
-    let line = "quantised weights, 18 B in memory; a product reads 1 there and 1 in a mapped file";
+    let line = "quantised weights, 18 B in memory; read 1 times there and 1 times in a mapped file";
     assert!(text.contains(line), "{text}");
 }
 

@@ -297,6 +297,8 @@ fn compare(args: &Args, save: Option<&Destination>, threads: NonZeroUsize) -> Re
         least_cosine: cosines().fold(1.0, f64::min),
         linears: layers.collect(),
         outliers: (!outliers.is_empty()).then(|| outliers.iter().sum()),
+        columns_of_weights: (args.split.split != SplitName::None)
+            .then(|| args.split.columns(linears.iter().map(|linear| &linear.device), 1)),
         texts: rows,
         seconds_f32,
         seconds,

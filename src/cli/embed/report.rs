@@ -5,6 +5,7 @@ use super::encoder::Seconds;
 use super::outliers::Outliers;
 use super::tokens::{Text, shortened};
 use crate::cli::machine::Machine;
+use crate::cli::split::Columns;
 use crate::cli::table;
 use anyhow::Result;
 use mixgemm::outlier::calibration::LayerCalibration;
@@ -32,6 +33,9 @@ pub(super) struct Found {
     /// Of all linears.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) outliers: Option<Outliers>,
+    /// The weights that outliers meet, of all linears.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) columns_of_weights: Option<Columns>,
     pub(super) seconds_f32: Seconds,
     pub(super) seconds: Seconds,
 }
@@ -104,6 +108,9 @@ pub(super) fn print(machine: &Machine, found: &Found, out: &mut impl Write) -> R
     writeln!(out, "{rows}\n")?;
     if let Some(outliers) = &found.outliers {
         print_outliers(found, outliers, out)?;
+    }
+    if let Some(columns) = &found.columns_of_weights {
+        writeln!(out, "Outliers meet {columns}.\n")?;
     }
     let quantised = if found.emulated {
         format!("{backend}, to emulate")

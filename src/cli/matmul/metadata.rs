@@ -27,5 +27,7 @@ pub(super) fn of(args: &Args) -> BTreeMap<&'static str, String> {
     ];
     let split = args.splitting.split;
     let split = (split != SplitName::None).then(|| ("split", spelled(split)));
-    known.into_iter().chain(format).chain(split).collect()
+    let floats = args.splitting.takes_floats();
+    let floats = floats.then(|| ("outlier_weights", spelled(args.splitting.outlier_weights)));
+    known.into_iter().chain(format).chain(split).chain(floats).collect()
 }

@@ -51,7 +51,7 @@ const BUDGET: Duration = Duration::from_millis(100);
                   and writes `output` [M,N] as f32. Tensors are f32, f16, bf16 or i8.",
     after_help = "Modes: a8 and a8row are fast, a16 is the accurate default, exact takes f16 input and rounds every \
                   group's dot product once, a8given takes i8 input with --input-scale, a8static quantises with one \
-                  --input-scale; native takes f16 input in the floating point of an emulated accelerator.\n\n\
+                  scale of a --calibration or --input-scale; native takes f16 input in the floating point of an emulated accelerator.\n\n\
                   With --backend mixpe, a8* run on the W4A8 element, exact on the W4A16 element, and native on the one \
                   that rounds every product to f16; its other readings have names of their own. Without --mode an \
                   emulated backend takes the first of a8, exact, native and a8static that it has.\n\n\

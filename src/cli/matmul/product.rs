@@ -4,7 +4,7 @@
 use crate::cli::arguments::spelled;
 use crate::cli::device::Device;
 use crate::cli::measure;
-use crate::cli::split::{SplitArgs, SplitName};
+use crate::cli::split::{Columns, SplitArgs, SplitName};
 use crate::cli::table;
 use mixgemm::{Activations, Epilogue, Mat, Mode, Report, Result, Workspace};
 use serde::Serialize;
@@ -50,21 +50,8 @@ pub(super) struct Outliers {
     seconds_wrapped: f64,
     /// What the split adds to that: the search, and the product of outliers.
     seconds_outliers: f64,
-    /// What outliers are multiplied by.
-    weights: String,
-    /// Bytes in memory of the weights that outliers meet.
-    bytes_of_columns: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hot: Option<Hot>,
-}
-
-/// Reads of columns by one product.
-#[derive(Debug, Serialize)]
-struct Hot {
-    /// Of columns in memory.
-    hits: u64,
-    /// Of columns in the mapped file.
-    misses: u64,
+    /// The weights that outliers meet, as one product reads them.
+    columns_of_weights: Columns,
 }
 
 impl Product<'_> {
@@ -108,11 +95,6 @@ impl Product<'_> {
     fn outliers(&self, whole: f64, wrapped: f64) -> Outliers {
         let (work, (m, k)) = (self.device.work(), self.x.shape());
         let products = work.products.max(1);
-        let (bytes_of_columns, reads) = self.device.columns();
-        let hot = self.splitting.hot.map(|_| Hot {
-            hits: reads.hits / products,
-            misses: reads.misses / products,
-        });
         let activations = work.outliers / products;
         Outliers {
             split: spelled(self.splitting.split),
@@ -124,9 +106,7 @@ impl Product<'_> {
             share_of_work: activations as f64 / (m * k).max(1) as f64,
             seconds_wrapped: wrapped,
             seconds_outliers: whole - wrapped,
-            weights: spelled(self.splitting.outlier_weights),
-            bytes_of_columns,
-            hot,
+            columns_of_weights: self.splitting.columns([self.device].into_iter(), products),
         }
     }
 }
@@ -147,14 +127,9 @@ impl fmt::Display for Outliers {
 }
 
 impl Outliers {
-    /// What outliers are multiplied by, and where it is.
-    pub(super) fn columns(&self) -> String {
-        let (weights, bytes) = (&self.weights, table::bytes(8.0 * self.bytes_of_columns as f64));
-        let read = self
-            .hot
-            .as_ref()
-            .map(|Hot { hits, misses }| format!("; a product reads {hits} there and {misses} in a mapped file"));
-        format!("{weights} weights, {bytes} in memory{}", read.unwrap_or_default())
+    /// The weights that outliers meet.
+    pub(super) fn columns(&self) -> &Columns {
+        &self.columns_of_weights
     }
 
     /// The time of each part.

@@ -115,7 +115,7 @@ pub(super) fn print(machine: &Machine, row: &Row, out: &mut impl Write) -> Resul
     let outliers = row.outliers.as_ref().map(|outliers| {
         [
             ("outliers", outliers.to_string()),
-            ("their columns", outliers.columns()),
+            ("their weights", outliers.columns().to_string()),
             ("time of parts", outliers.parts()),
         ]
     });

@@ -164,6 +164,28 @@ fn outliers_are_kept_where_a_split_keeps_them() {
     );
     assert!(met["outlier_channels"].as_u64().unwrap() >= 4, "{met}");
     assert_eq!(none["calibration_tokens"], 3 + 5);
+    assert_eq!(none["columns_of_weights"], Value::Null);
+    // Where weights are read changes nothing; which weights outliers meet does.
+    let vectors = |found: &Value| {
+        let texts = found["texts"].as_array().unwrap().iter();
+        texts.map(|text| text["embedding"].clone()).collect::<Vec<_>>()
+    };
+    for (split, whole) in [("shadow", &shadow), ("mixed", &mixed)] {
+        let bytes = |found: &Value| found["columns_of_weights"]["bytes"].as_u64().unwrap();
+        assert_eq!(whole["columns_of_weights"]["weights"], "quantised");
+        for (hot, all) in [("0", false), ("10%", true)] {
+            let found = embed(TINY, &texts(&rows), &format!("{fixed} {split} --hot {hot}"));
+            assert_eq!(vectors(&found), vectors(whole), "{split} {hot}");
+            let reads = &found["columns_of_weights"]["hot"];
+            assert!(
+                bytes(&found) < bytes(whole) && reads["misses"].as_u64() > Some(0),
+                "{found}"
+            );
+            assert_eq!(reads["hits"].as_u64() > Some(0), all, "{reads}");
+        }
+    }
+    let halves = embed(TINY, &texts(&rows), &format!("{fixed} mixed --outlier-weights f16"));
+    assert!(mean(&halves) > 0.998 && vectors(&halves) != vectors(&mixed));
 }
 
 /// Each linear's inputs lead to those of the next.

@@ -132,6 +132,7 @@ fn texts_and_options_that_do_not_fit_are_refused() {
         (format!("{model} cat --fast"), "--fast", "host"),
         (format!("{model} cat --backend mixpe --isa avx2"), "--isa", "avx2"),
         (format!("{model} cat --mode a16 --split shadow"), "--split", "a16"),
+        (format!("{model} cat --mode a8 --split mixed --hot 3"), "--hot", "a8"),
         (format!("{model} cat --force"), "--save-activations <FILE>", "none"),
         (
             format!("{model} cat --save-activations gone/a"),
