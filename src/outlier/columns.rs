@@ -46,6 +46,9 @@ pub(super) fn check_request((n, columns): (usize, usize), k: usize, len: usize) 
     Err(Error::shape("columns", expected, format!("channel {k} into {len}")))
 }
 
+/// Below this many weights, gathering them is not worth a hand-off to other threads.
+pub(super) const GATHER_ALONE: usize = 256 * 1024;
+
 /// Reads the weights of some channels, `[channel, N]`.
 pub(super) fn read_all<T: Weight>(
     columns: &dyn Columns<T>,
@@ -53,8 +56,6 @@ pub(super) fn read_all<T: Weight>(
     to: &mut Vec<T>,
     team: Team<'_>,
 ) -> Result<()> {
-    /// Below this many weights, reading them is not worth a hand-off to other threads.
-    const ALONE: usize = 256 * 1024;
     let n = columns.shape().0;
     to.resize(channels.len() * n, T::default());
     let grid = TileGrid::new(MatMut::row_major(to, channels.len(), n)?, 1, n);
@@ -66,7 +67,14 @@ pub(super) fn read_all<T: Weight>(
             failed.fetch_or(read.is_err(), Ordering::Relaxed);
         }
     };
-    team.run(if channels.len() * n <= ALONE { 1 } else { channels.len() }, &read);
+    team.run(
+        if channels.len() * n <= GATHER_ALONE {
+            1
+        } else {
+            channels.len()
+        },
+        &read,
+    );
     if failed.into_inner() {
         // Once more in order, for the first channel's error.
         let mut all = channels.iter().zip(to.chunks_mut(n));

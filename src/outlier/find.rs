@@ -7,7 +7,7 @@ use crate::base::error::{Error, Result};
 use crate::base::float::{Element, check_environment, rne};
 use crate::base::parallel::Team;
 use crate::base::view::MatMut;
-use crate::outlier::columns::Columns;
+use crate::outlier::columns::{Columns, GATHER_ALONE, read_all};
 use crate::quant::activation::{INFINITE, a8static_value, abs_max_bits, check_a8static};
 use crate::quant::input::{Activations, Row};
 use crate::quant::rest::{BLOCK, Levels, Rest, Term};
@@ -16,14 +16,10 @@ use crate::simd;
 use crate::simd::cpu::Isa;
 use crate::simd::isa::{Body, Simd, Work};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
 use half::{bf16, f16};
 
 /// Below this many activations, a search is not worth a hand-off to other threads.
 const SEARCH_ALONE: usize = 32 * 1024;
-
-/// Below this many weights, gathering them is not.
-const GATHER_ALONE: usize = 256 * 1024;
 
 /// Rows that are searched at a time.
 const ROWS: usize = 8;
@@ -282,25 +278,9 @@ impl Outliers {
     pub(super) fn gather(&mut self, columns: &dyn Columns, n: usize, team: Team<'_>) -> Result<()> {
         let (channels, strips) = (&self.channels, n.div_ceil(BLOCK));
         self.n = n;
-        self.levels.resize(channels.len() * n, 0);
         self.strips.resize(channels.len() * strips, [0; BLOCK]);
         let alone = channels.len() * n <= GATHER_ALONE;
-        let levels = MatMut::row_major(&mut self.levels, channels.len(), n)?;
-        let grid = TileGrid::new(levels, 1, n);
-        let failed = AtomicBool::new(false);
-        let read = |_| {
-            while let Some(mut row) = grid.next() {
-                let channel = row.rows().start;
-                let read = columns.read(channels[channel] as usize, row.row_mut(channel, 0..n));
-                failed.fetch_or(read.is_err(), Ordering::Relaxed);
-            }
-        };
-        team.run(if alone { 1 } else { channels.len() }, &read);
-        if failed.into_inner() {
-            // Once more in order, for the first channel's error.
-            let mut rows = channels.iter().zip(self.levels.chunks_mut(n));
-            rows.try_for_each(|(&k, levels)| columns.read(k as usize, levels))?;
-        }
+        read_all(columns, channels, &mut self.levels, team)?;
         let grid = TileGrid::new(
             MatMut::row_major(&mut self.strips, strips, channels.len())?,
             1,
