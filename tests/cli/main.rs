@@ -18,6 +18,7 @@ mod provenance;
 mod refusals;
 mod results;
 mod simulate;
+mod split_refusals;
 mod splits;
 
 use mixgemm::{Element, Mat, bf16, f16};

@@ -1,6 +1,7 @@
 //! `mixgemm matmul`: the product on a user's own tensors.
 #![forbid(unsafe_code)]
 
+mod check;
 mod difference;
 mod metadata;
 mod pack_cache;
@@ -8,7 +9,7 @@ mod prepared;
 mod product;
 mod report;
 
-use crate::cli::arguments::{self, ActivationName, FormatName, HOST, ModeName, ScaleName, TensorPath, spelled};
+use crate::cli::arguments::{self, ActivationName, FormatName, HOST, ModeName, ScaleName, TensorPath};
 use crate::cli::cost::Costed;
 use crate::cli::destination::Destination;
 use crate::cli::device::{self, named};
@@ -27,7 +28,7 @@ use clap::builder::ArgPredicate;
 use difference::Difference;
 use mixgemm::outlier::calibration::LayerCalibration;
 use mixgemm::quant::figures::product_f64;
-use mixgemm::{Activation, Epilogue, Figures, Group, Host, InputScale, Isa, Mat, Mode, Scheme, Workspace};
+use mixgemm::{Activation, Epilogue, Figures, Group, InputScale, Isa, Mat, Mode, Scheme, Workspace};
 use pack_cache::Place;
 use prepared::Prepared;
 use product::{Product, Timed};
@@ -166,66 +167,6 @@ impl Args {
     /// The mode asked for, or that of the backend.
     fn mode_name(&self) -> ModeName {
         self.mode.unwrap_or_else(|| device::natural_mode(&self.backend))
-    }
-
-    /// What can be refused before a file is opened.
-    fn check(&self) -> Result<()> {
-        let name = self.mode_name();
-        let mode = spelled(name);
-        if self.backend != HOST {
-            let fast = self.fast.then(Host::new);
-            device::emulated(&self.backend, name.mode(1.0, self.saturate), fast)?;
-            npu::profile(&self.backend, self.profile.as_deref())?;
-            if self.isa != "auto" {
-                return Err(refusal("--isa", "auto with an emulated --backend", &self.isa));
-            }
-            if self.pack_cache.is_some() {
-                let found = format!("--backend {}", self.backend);
-                return Err(refusal("--pack-cache", "--backend host", found));
-            }
-        } else if name == ModeName::Native {
-            return Err(refusal("--mode", "another with --backend host", mode));
-        } else if self.fast {
-            return Err(refusal("--fast", "an emulated --backend", HOST));
-        } else if self.profile.is_some() {
-            return Err(refusal("--profile", "--backend npu or npu+groups", HOST));
-        }
-        self.splitting.check(name, self.saturate)?;
-        self.check_scale()?;
-        if self.pack_cache.is_some() && self.splitting.split != SplitName::None {
-            let found = format!("--split {}", spelled(self.splitting.split));
-            return Err(refusal("--pack-cache", "--split none", found));
-        }
-        if self.saturate && name != ModeName::A8Static {
-            return Err(refusal("--saturate", "--mode a8static", mode));
-        }
-        Ok(())
-    }
-
-    /// Whether the mode has the scale that it needs, and no other.
-    fn check_scale(&self) -> Result<()> {
-        let name = self.mode_name();
-        let mode = spelled(name);
-        match (name, &self.input_scale, &self.calibration) {
-            (ModeName::A8Given, None, _) => {
-                let expected = format_args!("FILE:TENSOR with --mode {mode}").to_string();
-                Err(refusal("--input-scale", expected, "none"))
-            }
-            (ModeName::A8Static, None, None) => {
-                let expected = "a file by `mixgemm calibrate`, or --input-scale FILE:TENSOR, with --mode a8static";
-                Err(refusal("--calibration", expected, "none"))
-            }
-            (ModeName::A8Given | ModeName::A8Static, ..) | (_, None, None) => Ok(()),
-            (_, Some(_), _) => {
-                let expected = "none unless the mode is a8given or a8static";
-                Err(refusal("--input-scale", expected, mode))
-            }
-            (_, None, Some(_)) if self.splitting.takes_calibration() => Ok(()),
-            (_, None, Some(_)) => {
-                let expected = "none unless the mode is a8static, --outlying calibrated or --hot given";
-                Err(refusal("--calibration", expected, mode))
-            }
-        }
     }
 
     fn scheme(&self) -> Scheme {
