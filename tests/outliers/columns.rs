@@ -46,21 +46,22 @@ fn check<B: Backend>(
     prepared: &B::Prepared,
     (x, mode): (&Mat<f32>, Mode),
     expected: &Mat<f32>,
-    reads: (&dyn Fn(&B::Prepared) -> Reads, Reads),
+    found: impl Fn(&B::Prepared) -> Reads,
+    reads: Reads,
 ) {
     backend.compile(prepared, x.rows()).unwrap();
     assert!(run(backend, prepared, x, mode, N) == *expected, "{name}");
-    assert_eq!(reads.0(prepared), reads.1, "{name}");
+    assert_eq!(found(prepared), reads, "{name}");
     thread::scope(|s| {
         for _ in 0..4 {
             s.spawn(|| assert!(run(backend, prepared, x, mode, N) == *expected, "{name}, four at once"));
         }
     });
     let five = Reads {
-        hits: 5 * reads.1.hits,
-        misses: 5 * reads.1.misses,
+        hits: 5 * reads.hits,
+        misses: 5 * reads.misses,
     };
-    assert_eq!(reads.0(prepared), five, "{name}, four at once");
+    assert_eq!(found(prepared), five, "{name}, four at once");
 }
 
 fn check_all<B: Backend>(name: &str, backend: impl Fn() -> B, scheme: Scheme) {
@@ -78,7 +79,8 @@ fn check_all<B: Backend>(name: &str, backend: impl Fn() -> B, scheme: Scheme) {
             &both,
             (&x, SHADOW),
             &expected,
-            (&|w| w.columns().reads(), reads),
+            |w| w.columns().reads(),
+            reads,
         );
     }
     let halves = InMemory::halves(Mat::from_fn(N, K, |_, _| draw.signed()).view()).unwrap();
@@ -97,8 +99,8 @@ fn check_all<B: Backend>(name: &str, backend: impl Fn() -> B, scheme: Scheme) {
             of_mixed(OutlierWeights::Quantised(a)),
             of_mixed(OutlierWeights::Halves(b)),
         );
-        check(name, &mixed, &a, (&x, CLAMPED), &integers, (&|w| w.reads(), reads));
-        check(name, &mixed, &b, (&x, CLAMPED), &floats, (&|w| w.reads(), reads));
+        check(name, &mixed, &a, (&x, CLAMPED), &integers, |w| w.reads(), reads);
+        check(name, &mixed, &b, (&x, CLAMPED), &floats, |w| w.reads(), reads);
     }
 }
 
