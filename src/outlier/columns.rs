@@ -83,7 +83,7 @@ pub(super) fn read_all<T: Weight>(
     Ok(())
 }
 
-/// A weight of a store: [`i16`] or [`f16`].
+/// A weight of a store: `i16` or [`f16`](struct@f16).
 pub trait Weight: sealed::Sealed + Copy + Default + Send + Sync + 'static {
     /// Weights from their bytes, one or two each, little-endian.
     #[doc(hidden)]

@@ -34,7 +34,7 @@ impl ChannelCounts {
     /// Adds a tensor.
     ///
     /// # Errors
-    /// As [`Statistics::add`].
+    /// As [`Statistics::add`](crate::outlier::calibration::Statistics::add).
     pub fn add(&mut self, x: Activations<'_>) -> Result<()> {
         let Self {
             limit,
