@@ -18,12 +18,10 @@ pub(crate) fn rule(s: &str) -> Result<ScaleRule, String> {
         None if s == "max" => Some(ScaleRule::Max),
         None if s == "least-error" => Some(ScaleRule::LeastError),
         Some(("percentile", p)) => {
-            let percent = p.parse().ok().filter(|p| *p > 0.0 && *p <= 100.0);
-            percent.map(|percent: f64| ScaleRule::Percentile(percent / 100.0))
+            percent(p).filter(|p| *p > 0.0 && *p <= 1.0).map(ScaleRule::Percentile)
         }
         Some(("channels", p)) => {
-            let percent = p.parse().ok().filter(|p| (0.0..100.0).contains(p));
-            percent.map(|percent: f64| ScaleRule::Channels(percent / 100.0))
+            percent(p).filter(|p| (0.0..1.0).contains(p)).map(ScaleRule::Channels)
         }
         _ => None,
     };
@@ -32,12 +30,23 @@ pub(crate) fn rule(s: &str) -> Result<ScaleRule, String> {
     found.ok_or_else(|| expected.into())
 }
 
+/// A share that is spelled in percent, as the decimal that it is: 0.3 percent are 0.003, and not a last bit less.
+pub(crate) fn percent(s: &str) -> Option<f64> {
+    let percent: f64 = s.parse().ok().filter(|p: &f64| p.is_finite())?;
+    format!("{percent}e-2").parse().ok()
+}
+
+/// A share in percent, as [`percent`] reads it.
+fn in_percent(share: f64) -> f64 {
+    format!("{share}e2").parse().unwrap_or(100.0 * share)
+}
+
 /// How a rule is spelled.
 pub(crate) fn rule_name(rule: ScaleRule) -> String {
     match rule {
         ScaleRule::Max => "max".into(),
-        ScaleRule::Percentile(p) => format!("percentile:{}", (p * 1e8).round() / 1e6),
-        ScaleRule::Channels(p) => format!("channels:{}", (p * 1e8).round() / 1e6),
+        ScaleRule::Percentile(p) => format!("percentile:{}", in_percent(p)),
+        ScaleRule::Channels(p) => format!("channels:{}", in_percent(p)),
         ScaleRule::LeastError => "least-error".into(),
     }
 }
@@ -111,5 +120,21 @@ impl Samples<'_> {
             }
             error => error.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percents_are_the_shares_that_they_spell() {
+        for (text, share) in [("7", 0.07), ("0.3", 0.003), ("99.9", 0.999), ("99.99", 0.9999), ("29e0", 0.29)] {
+            assert_eq!(percent(text), Some(share));
+            assert_eq!(in_percent(share).to_string().parse::<f64>(), text.parse());
+        }
+        assert_eq!((percent("inf"), percent("x"), percent("1e-400")), (None, None, Some(0.0)));
+        assert_eq!(rule("channels:7"), Ok(ScaleRule::Channels(0.07)));
+        assert_eq!(rule_name(ScaleRule::Percentile(0.9999)), "percentile:99.99");
     }
 }

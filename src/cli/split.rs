@@ -4,6 +4,7 @@
 use crate::cli::arguments::{ModeName, spelled};
 use crate::cli::device::Device;
 use crate::cli::refusal::{refusal, unreadable};
+use crate::cli::samples::percent;
 use crate::cli::stored;
 use crate::cli::table;
 use anyhow::Result;
@@ -52,8 +53,8 @@ fn outlying(s: &str) -> Result<OutlyingName, String> {
     let found = match (name, value) {
         ("above", Some(x)) => x.parse().ok().filter(|x| *x >= 0.0).map(OutlyingName::Above),
         ("top", Some(p)) => {
-            let percent = p.parse().ok().filter(|p| (0.0..=100.0).contains(p));
-            percent.map(|percent: f64| OutlyingName::Top(percent / 100.0))
+            let share = percent(p).filter(|p| (0.0..=1.0).contains(p));
+            share.map(OutlyingName::Top)
         }
         ("calibrated", None) => Some(OutlyingName::Calibrated(usize::MAX)),
         ("calibrated", Some(n)) => n.parse().ok().map(OutlyingName::Calibrated),
@@ -83,9 +84,9 @@ pub(crate) enum HotName {
 
 fn hot(s: &str) -> Result<HotName, String> {
     let found = match s.strip_suffix('%') {
-        Some(percent) => {
-            let percent = percent.trim_end().parse().ok().filter(|p| (0.0..=100.0).contains(p));
-            percent.map(|percent: f64| HotName::Share(percent / 100.0))
+        Some(p) => {
+            let share = percent(p.trim_end()).filter(|p| (0.0..=1.0).contains(p));
+            share.map(HotName::Share)
         }
         None => s.parse().ok().map(HotName::Channels),
     };

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::base::error::{Error, Result};
+use crate::outlier::share::nearest;
 use crate::quant::input::Mode;
 use alloc::{format, vec, vec::Vec};
 
@@ -29,11 +30,9 @@ pub fn keep(importance: &[f32], fraction: f64) -> Result<Vec<bool>> {
     }
     let mut order: Vec<usize> = (0..importance.len()).collect();
     order.sort_by(|&a, &b| importance[a].total_cmp(&importance[b]));
-    let pruned = (fraction * importance.len() as f64 + 0.5) as usize;
+    let pruned = nearest(fraction, importance.len() as u64) as usize;
     let mut keep = vec![true; importance.len()];
-    order[..pruned.min(importance.len())]
-        .iter()
-        .for_each(|&i| keep[i] = false);
+    order[..pruned].iter().for_each(|&i| keep[i] = false);
     Ok(keep)
 }
 

@@ -28,7 +28,7 @@ pub mod importance;
 pub mod mapped;
 pub mod migrate;
 pub mod mixed;
-mod share;
+pub mod share;
 pub mod split;
 pub mod treatment;
 mod work;

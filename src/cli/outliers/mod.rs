@@ -14,6 +14,7 @@ use crate::cli::split;
 use crate::cli::stored::Stored;
 use anyhow::{Result, anyhow};
 use mixgemm::outlier::calibration::{LayerCalibration, ScaleRule};
+use mixgemm::outlier::share::rounded_up;
 use plot::Strips;
 use std::error::Error;
 use std::io::Write;
@@ -62,11 +63,11 @@ struct Layer {
 impl Layer {
     /// How many of its channels, the most frequent first, have at least this share of its outliers.
     fn channels_with(&self, share: f64) -> usize {
-        let wanted = share * self.found.outliers() as f64;
+        let wanted = rounded_up(share, self.found.outliers());
         let mut sum = 0;
         let enough = self.found.channels.iter().position(|(_, count)| {
             sum += count;
-            sum as f64 >= wanted
+            sum >= wanted
         });
         enough.map_or(0, |last| last + 1)
     }

@@ -8,7 +8,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::outlier::calibration::each_row;
-use crate::outlier::share::whole;
+use crate::outlier::share::rounded_up;
 use crate::quant::activation::{A8STATIC_LIMIT, INFINITE};
 use crate::quant::input::Activations;
 use alloc::{format, vec, vec::Vec};
@@ -125,7 +125,7 @@ impl Statistics {
             return Err(Error::value("percentile", "above 0 and at most 1", format!("{p}")));
         }
         let all = self.zeros + self.bins.iter().sum::<u64>();
-        let wanted = libm::ceil(p * all as f64) as u64;
+        let wanted = rounded_up(p, all);
         let mut below = self.zeros;
         if below >= wanted {
             return Ok(0.0);
@@ -146,7 +146,7 @@ impl Statistics {
     pub fn max_outside(&self, share: f64) -> Result<f32> {
         let mut sorted = self.channels.clone();
         sorted.sort_unstable_by(|a, b| b.total_cmp(a));
-        let left_out = (0.0..1.0).contains(&share).then(|| whole(share, sorted.len()));
+        let left_out = (0.0..1.0).contains(&share).then(|| rounded_up(share, sorted.len() as u64) as usize);
         let left = left_out.and_then(|count| sorted.get(count));
         left.copied().ok_or_else(|| {
             let expected = format!("at least 0 and less than all of {} channels", sorted.len());

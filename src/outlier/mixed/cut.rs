@@ -7,7 +7,7 @@ use crate::base::float::{Element, check_environment};
 use crate::base::parallel::Team;
 use crate::base::view::{MatMut, MatRef};
 use crate::outlier::mixed::outlying::Outlying;
-use crate::outlier::share::whole;
+use crate::outlier::share::rounded_up;
 use crate::quant::activation::{INFINITE, abs_max_bits};
 use crate::quant::input::{Activations, Row};
 use crate::simd;
@@ -83,7 +83,7 @@ impl<S: Simd> Body<S> for Search {
             if most < INFINITE {
                 match args.outlying {
                     Outlying::Above(limit) => above(x, limit.to_bits(), most, found),
-                    Outlying::Top(share) => top(x, whole(*share, x.len()), magnitudes, found),
+                    Outlying::Top(share) => top(x, rounded_up(*share, x.len() as u64) as usize, magnitudes, found),
                     Outlying::Channels(channels) => {
                         for &channel in channels {
                             let x = x[channel as usize];
