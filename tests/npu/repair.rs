@@ -4,7 +4,7 @@ use crate::message;
 use mixgemm::accel::catalogue::npu;
 use mixgemm::accel::npu::int8_output::repair;
 use mixgemm::testing::{Draw, weights};
-use mixgemm::{Backend, Epilogue, Mat, Mode, QuantMatrix, Scheme};
+use mixgemm::{Backend, CodeBook, Epilogue, Mat, Mode, QuantMatrix, Scheme};
 
 #[test]
 fn the_repair_replaces_outputs_at_the_ends_alone() {
@@ -62,7 +62,22 @@ fn the_repair_replaces_outputs_at_the_ends_alone() {
     assert!(all(&w, &x, f32::NAN, 1.0).starts_with("scale of a8static"));
     assert!(all(&w, &x, 1e-6, 1.0).contains("below 2^23"));
     assert!(all(&w, &x, t, 1e-30).contains("below 2^31 scales"));
-    assert!(all(&weights(draw, Scheme::int(8).group(32), n, k), &x, t, 1.0).starts_with("w: expected one scale"));
+    // Weights that the device refuses, in the device's words.
+    let tensor = Scheme::int(8).per_tensor();
+    for scheme in [
+        Scheme::int(4).per_tensor(),
+        Scheme::int(1).per_tensor(),
+        Scheme::book(CodeBook::IQ4_NL).per_tensor(),
+        tensor.group(32),
+        tensor.per_channel(),
+        tensor.asymmetric(),
+        tensor.float_zero(),
+    ] {
+        let w = weights(draw, scheme, n, k);
+        let refused = message(Backend::prepare(&device, &w));
+        assert!(refused.contains(": expected "), "{scheme:?}");
+        assert_eq!(all(&w, &x, t, 1.0), refused, "{scheme:?}");
+    }
     assert!(all(&weights(draw, Scheme::int(8).per_tensor(), 3, k), &x, t, 1.0).starts_with("y: expected 14 x 3"));
     assert!(all(&w, &Mat::zeros(m, k - 1), t, 1.0).starts_with("x: expected K = 60"));
     let mut nan = x.clone();

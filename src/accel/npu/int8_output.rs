@@ -11,7 +11,7 @@
 //! once, and halves go to even.
 #![forbid(unsafe_code)]
 
-use crate::accel::npu::{Npu, NpuWeights};
+use crate::accel::npu::{Npu, NpuWeights, array, capabilities};
 use crate::backend::Report;
 use crate::base::error::{Error, Result};
 use crate::base::mat::Mat;
@@ -20,7 +20,6 @@ use crate::epilogue::{Epilogue, Output};
 use crate::quant::activation::{A8STATIC_LIMIT, a8static_value};
 use crate::quant::input::{Activations, Mode, Row};
 use crate::quant::matrix::QuantMatrix;
-use crate::quant::scheme::{Group, ZeroPoint};
 use alloc::{format, vec::Vec};
 
 /// Outputs after the repair.
@@ -106,14 +105,7 @@ pub fn repair(w: &QuantMatrix, x: Activations<'_>, t: f32, scale: f32, y: MatRef
     };
     x.check(mode, w.k(), w.scheme())?;
     check_scale(scale)?;
-    if w.scheme().group != Group::Tensor || w.scheme().zero != ZeroPoint::Symmetric {
-        let found = format!("{:?} and {:?}", w.scheme().group, w.scheme().zero);
-        return Err(Error::unsupported(
-            "w",
-            "one scale for the whole matrix, symmetric",
-            found,
-        ));
-    }
+    capabilities(&array()).check_scheme(w.scheme())?;
     let (m, n) = (x.shape().0, w.n());
     if (y.rows(), y.cols()) != (m, n) {
         let found = format!("{} x {}", y.rows(), y.cols());

@@ -53,6 +53,16 @@ fn array() -> Device<MultiplyI8> {
     Device::new("npu", MultiplyI8)
 }
 
+/// What an NPU with these values takes.
+fn capabilities(values: &dyn AnyBackend) -> Capabilities {
+    Capabilities {
+        min_bits: 8,
+        per_tensor: true,
+        static_shapes: true,
+        ..values.capabilities()
+    }
+}
+
 /// What a device and its weights share.
 struct Shared {
     profile: Profile,
@@ -259,12 +269,7 @@ impl Backend for Npu {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            min_bits: 8,
-            per_tensor: true,
-            static_shapes: true,
-            ..self.values.capabilities()
-        }
+        capabilities(self.values.as_ref())
     }
 
     fn prepare(&self, weights: &QuantMatrix) -> Result<NpuWeights> {
