@@ -14,6 +14,7 @@ use crate::accel::npu::published::Published;
 use crate::base::error::{Error, Result};
 use alloc::format;
 use alloc::string::String;
+use core::ops::RangeInclusive;
 use serde::Deserialize;
 use std::sync::LazyLock;
 
@@ -123,6 +124,28 @@ impl core::fmt::Display for Arrangement {
     }
 }
 
+/// Times, ms or ns: up to 30 years.
+const TIMES: RangeInclusive<f64> = 0.0..=1e12;
+
+/// Rates for a millisecond: from one a quarter of an hour to beyond all chips.
+const RATES: RangeInclusive<f64> = 1e-6..=1e18;
+
+const PENALTIES: RangeInclusive<f64> = 0.0..=1e6;
+
+const EXPONENTS: RangeInclusive<f64> = 0.0..=4.0;
+
+/// Refuses a value outside of a range, NaN too. Within the ranges of profiles no cost is infinite, whatever the shape.
+pub(super) fn check_range(key: &'static str, value: f64, range: RangeInclusive<f64>) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let [from, to] = [range.start(), range.end()].map(|&bound| match bound {
+        0.0 => String::from("0"),
+        bound => format!("{bound:e}"),
+    });
+    Err(Error::value(key, format!("a number from {from} to {to}"), format!("{value}")))
+}
+
 static HEXAGON_8GEN3: LazyLock<Profile> = LazyLock::new(|| {
     Profile::from_toml(include_str!("profiles/hexagon-8gen3.toml")).expect("the built-in profile is well-formed")
 });
@@ -159,34 +182,29 @@ impl Profile {
 
     fn check(&self) -> Result<()> {
         let Self { product, graph, .. } = self;
-        for (key, value) in [
-            ("product.weight_bytes_per_ms", product.weight_bytes_per_ms),
-            ("product.macs_per_ms", product.macs_per_ms),
+        for (key, value, range) in [
+            ("setup_ms", self.setup_ms, TIMES),
+            ("product.launch_ms", product.launch_ms, TIMES),
+            ("product.weight_bytes_per_ms", product.weight_bytes_per_ms, RATES),
+            ("product.macs_per_ms", product.macs_per_ms, RATES),
+            ("product.flat_penalty", product.flat_penalty, PENALTIES),
+            ("graph.build_ms", graph.build_ms, TIMES),
+            ("graph.optimise_ms", graph.optimise_ms, TIMES),
+            ("graph.optimise_exponent", graph.optimise_exponent, EXPONENTS),
+            ("graph.free_ms", graph.free_ms, TIMES),
+            ("groups.sum_ns", self.groups.sum_ns, TIMES),
         ] {
-            if !(value.is_finite() && value > 0.0) {
-                return Err(Error::value(key, "a positive number", format!("{value}")));
-            }
-        }
-        for (key, value) in [
-            ("setup_ms", self.setup_ms),
-            ("product.launch_ms", product.launch_ms),
-            ("product.flat_penalty", product.flat_penalty),
-            ("graph.build_ms", graph.build_ms),
-            ("graph.optimise_ms", graph.optimise_ms),
-            ("graph.optimise_exponent", graph.optimise_exponent),
-            ("graph.free_ms", graph.free_ms),
-            ("groups.sum_ns", self.groups.sum_ns),
-        ] {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(Error::value(key, "0 or more", format!("{value}")));
-            }
+            check_range(key, value, range)?;
         }
         self.published.check()
     }
 
-    /// Milliseconds of one product [M, K] x [K, N].
+    /// Milliseconds of one product [M, K] x [K, N]; 0 where it has no outputs, as nothing is executed then.
     #[must_use]
     pub fn product_ms(&self, m: usize, n: usize, k: usize, rows: Arrangement) -> f64 {
+        if m == 0 || n == 0 {
+            return 0.0;
+        }
         let Product {
             launch_ms,
             weight_bytes_per_ms,

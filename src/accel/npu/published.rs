@@ -1,11 +1,21 @@
 //! What others measured on a device, beside what its profile says.
 #![forbid(unsafe_code)]
 
-use crate::accel::npu::profile::{Arrangement, Profile};
+use crate::accel::npu::profile::{Arrangement, Profile, check_range};
 use crate::base::error::{Error, Result};
 use alloc::string::{String, ToString};
 use alloc::{format, vec::Vec};
+use core::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
+
+/// Sides of matrices, numbers of layers: far beyond any model, and few enough to try all grids of so many rows.
+const SIZES: RangeInclusive<f64> = 1.0..=16_777_216.0;
+
+/// Milliseconds or ratios that somebody measured.
+const FIGURES: RangeInclusive<f64> = 1e-9..=1e12;
+
+/// Percent.
+const RESIDUALS: RangeInclusive<f64> = -1e6..=1e6;
 
 /// Measured figures. `off_percent` is how far the profile is off, as its fit left it.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -124,33 +134,59 @@ impl Comparison {
 
 impl Published {
     pub(super) fn check(&self) -> Result<()> {
-        let positive = |key, value: f64| {
-            let ok = value.is_finite() && value > 0.0;
-            let error = || Error::value(key, "a positive number", format!("{value}"));
-            if ok { Ok(()) } else { Err(error()) }
+        let size = |key, value: usize| check_range(key, value as f64, SIZES);
+        let time = |key, value| check_range(key, value, FIGURES);
+        let off = |key, value: Option<f64>| value.map_or(Ok(()), |value| check_range(key, value, RESIDUALS));
+        for row in &self.products {
+            size("published.products.m", row.m)?;
+            size("published.products.k", row.k)?;
+            size("published.products.n", row.n)?;
+            time("published.products.ms", row.ms)?;
+            off("published.products.off_percent", row.off_percent)?;
+        }
+        for row in &self.rearranged {
+            size("published.rearranged.m", row.m)?;
+            size("published.rearranged.k", row.k)?;
+            size("published.rearranged.n", row.n)?;
+            time("published.rearranged.times", row.times)?;
+            off("published.rearranged.off_percent", row.off_percent)?;
+        }
+        for row in &self.models {
+            size("published.models.layers", row.layers)?;
+            size("published.models.linears", row.linears.len())?;
+            for side in row.linears.iter().flatten() {
+                size("published.models.linears", *side)?;
+            }
+            time("published.models.build_ms", row.build_ms)?;
+            time("published.models.optimise_ms", row.optimise_ms)?;
+            time("published.models.free_ms", row.free_ms)?;
+            for &residual in &row.off_percent {
+                off("published.models.off_percent", Some(residual))?;
+            }
+            if let Some(prefill) = &row.prefill {
+                size("published.models.prefill.rows", prefill.rows)?;
+                time("published.models.prefill.ms", prefill.ms)?;
+            }
+        }
+        let Some(groups) = &self.groups else {
+            return Ok(());
         };
-        let products = self.products.iter().map(|row| ("published.products.ms", row.ms));
-        let rearranged = self
-            .rearranged
-            .iter()
-            .map(|row| ("published.rearranged.times", row.times));
-        let models = self.models.iter().flat_map(|row| {
-            [
-                ("published.models.build_ms", row.build_ms),
-                ("published.models.optimise_ms", row.optimise_ms),
-                ("published.models.free_ms", row.free_ms),
-                (
-                    "published.models.prefill.ms",
-                    row.prefill.as_ref().map_or(1.0, |prefill| prefill.ms),
-                ),
-            ]
-        });
-        let groups = self.groups.iter().flat_map(|row| {
-            let times = row.times.map(|times| ("published.groups.times", times));
-            times.into_iter().chain([("published.groups.group", row.group as f64)])
-        });
-        let mut all = products.chain(rearranged).chain(models).chain(groups);
-        all.try_for_each(|(key, value)| positive(key, value))
+        size("published.groups.group", groups.group)?;
+        let [least, most] = groups.times;
+        time("published.groups.times", least)?;
+        time("published.groups.times", most)?;
+        if least > most {
+            let found = format!("{least} and {most}");
+            return Err(Error::value("published.groups.times", "the least, then the most", found));
+        }
+        for &residual in &groups.off_percent {
+            off("published.groups.off_percent", Some(residual))?;
+        }
+        if self.products.is_empty() {
+            let expected = "published.products, which its times are over";
+            return Err(Error::value("published.groups", expected, "none"));
+        }
+        Ok(())
     }
 }
 
