@@ -3,6 +3,7 @@
 use crate::{CLAMPED, bits, host, message};
 use mixgemm::accel::catalogue::npu;
 use mixgemm::accel::npu::Npu;
+use mixgemm::accel::npu::grouped::Grouped;
 use mixgemm::accel::npu::profile::{Arrangement, Profile};
 use mixgemm::backend::DeviceTime;
 use mixgemm::testing::{Draw, Inputs, weights};
@@ -198,6 +199,58 @@ fn equal_shapes_give_equal_results_at_different_times() {
             .windows(2)
             .all(|pair| pair[0].0 == pair[1].0 && pair[0].1 > pair[1].1)
     );
+}
+
+/// Groups whose graphs do not fit the window together are built for their turn and freed after it; the bits are the same.
+#[test]
+fn groups_take_turns_in_a_small_window() {
+    let draw = &mut Draw::new(210);
+    let (m, n, k, group) = (6, 7, 120, 32);
+    let w = weights(draw, Scheme::int(8).group(group).asymmetric(), n, k);
+    let x = Inputs::new(draw, m, k).f32;
+    // Three groups of 32 and one of 24.
+    let bytes = (n * group + m * group + 4 * m * n) as u64;
+    let mut expected = Mat::<f32>::zeros(m, n);
+    let out = expected.view_mut().into();
+    mixgemm::reference::run(&w, x.view().into(), Mode::A8, &Epilogue::new(), out).unwrap();
+    // The window in graphs of 32; graphs that stay, builds to compile, builds of every product.
+    for (window, stay, compiled, each) in [(4 * bytes, 4, 4, 0), (3 * bytes, 2, 4, 2), (2 * bytes + 1, 1, 3, 3), (bytes, 0, 2, 4)] {
+        let mut profile = Profile::hexagon_8gen3().clone();
+        profile.window_bytes = window;
+        let device = Grouped::new(Npu::new(profile));
+        let prepared = Backend::prepare(&device, &w).unwrap();
+        let run = || {
+            let mut y = Mat::<f32>::zeros(m, n);
+            let out = y.view_mut().into();
+            let done = Backend::run(&device, &prepared, x.view().into(), Mode::A8, &Epilogue::new(), out);
+            done.map(|_| bits(&y))
+        };
+        assert!(message(run()).starts_with("x: expected a shape that a graph is built for"));
+        Backend::compile(&device, &prepared, m).unwrap();
+        let builds = |time: DeviceTime| (time.build_ms / device.npu().profile().graph.build_ms).round() as usize;
+        let frees = |time: DeviceTime| (time.free_ms / device.npu().profile().graph.free_ms).round() as usize;
+        let time = || Backend::device_time(&device).unwrap();
+        let held = (0..stay).map(|g| if g == 3 { bytes - (n + m) as u64 * 8 } else { bytes }).sum::<u64>();
+        assert_eq!((builds(time()), device.npu().bytes()), (compiled, held), "{window}");
+        Backend::compile(&device, &prepared, m).unwrap();
+        for products in 1..=2 {
+            assert_eq!(run().unwrap(), bits(&expected), "{window}");
+            assert_eq!((builds(time()), device.npu().bytes()), (compiled + products * each, held), "{window}");
+        }
+        let model = 2.0 * device.npu().profile().grouped_ms(m, n, k, group);
+        assert!((time().execute_ms + time().host_ms - model).abs() < 1e-9);
+        Backend::release(&device, &prepared, m).unwrap();
+        assert_eq!((frees(time()), device.npu().bytes()), (builds(time()), 0), "{window}");
+        assert!(message(run()).starts_with("x: expected a shape that a graph is built for"));
+    }
+    // Too little for a single group: refused, and nothing of it is left.
+    let mut profile = Profile::hexagon_8gen3().clone();
+    profile.window_bytes = bytes - 1;
+    let device = Grouped::new(Npu::new(profile));
+    let prepared = Backend::prepare(&device, &w).unwrap();
+    let error = Backend::compile(&device, &prepared, m).unwrap_err();
+    assert!(matches!(error, Error::Memory { .. }), "{error}");
+    assert_eq!(device.npu().bytes(), 0);
 }
 
 /// A group at a time costs a launch for each group and the host's sums; the model of it is the sum of what is accounted.

@@ -9,12 +9,15 @@
 //!
 //! The order and the roundings are those of [`reference`](crate::reference), so the bits are those of a device that has
 //! groups. What it costs is in the device's time: a launch for every group, and the sums.
+//!
+//! Graphs of all groups stay on the device where its window holds them. Where it does not, those at the end are built for
+//! their turn in every product and freed after it, which is accounted like everything else.
 #![forbid(unsafe_code)]
 
 use crate::accel::npu::{Npu, NpuWeights};
 use crate::accel::weights::DeviceWeights;
 use crate::backend::{AnyBackend, Backend, Capabilities, Counters, DeviceTime, GroupSums, Report};
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::float::{canonical, check_environment, fma};
 use crate::base::mat::Mat;
 use crate::base::view::MatMut;
@@ -23,8 +26,9 @@ use crate::quant::activation::{IntegerRow, integer_row};
 use crate::quant::input::{Activations, Mode};
 use crate::quant::matrix::{Floats, QuantMatrix, Zeros};
 use crate::quant::scheme::{ScaleType, Scheme, ZeroPoint};
+use alloc::collections::BTreeSet;
 use alloc::{boxed::Box, vec, vec::Vec};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What an NPU's weights lose when they are asked for by group.
 const OFFSET: i64 = 128;
@@ -48,6 +52,8 @@ const OFFSET: i64 = 128;
 pub struct Grouped {
     npu: Npu,
     host_ms: Mutex<f64>,
+    /// Held by whoever builds graphs: two would take each other's room.
+    turn: Mutex<()>,
 }
 
 /// The groups as matrices of their own, and their scales.
@@ -55,6 +61,14 @@ pub struct Grouped {
 pub struct GroupedWeights {
     groups: Vec<NpuWeights>,
     weights: DeviceWeights,
+    /// The numbers of rows for which some graphs are built for their turn alone.
+    in_turn: Mutex<BTreeSet<usize>>,
+}
+
+impl GroupedWeights {
+    fn in_turn(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+        self.in_turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Rows as integers, and the integers of one group after another.
@@ -70,7 +84,12 @@ impl Grouped {
         Self {
             npu,
             host_ms: Mutex::default(),
+            turn: Mutex::default(),
         }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The NPU.
@@ -109,12 +128,21 @@ impl Grouped {
             counters: Counters::default(),
         };
         let mut sums = vec![0; m * shape.n];
+        let in_turn = w.in_turn().contains(&m).then(|| self.turn());
         for (group, part) in w.groups.iter().enumerate() {
+            let built = in_turn.is_some() && !self.npu.is_built(part, m);
+            if built {
+                Backend::compile(&self.npu, part, m)?;
+            }
             let start = group * shape.group;
             let k = start..(start + shape.group).min(shape.k);
             let x = Mat::from_fn(m, k.len(), |m, i| rows[m].integers[start + i] as i8);
             let x8 = Activations::int8(x.view(), 1.0);
-            let of = Backend::group_sums(&self.npu, part, x8, Mode::A8Given, GroupSums::I32(&mut sums))?;
+            let of = Backend::group_sums(&self.npu, part, x8, Mode::A8Given, GroupSums::I32(&mut sums));
+            if built {
+                Backend::release(&self.npu, part, m)?;
+            }
+            let of = of?;
             report.kernel = of.kernel;
             report.counters += of.counters;
             for (row, sums) in sums.chunks(shape.n.max(1)).enumerate() {
@@ -192,17 +220,44 @@ impl Backend for Grouped {
         Ok(GroupedWeights {
             groups: (0..w.groups()).map(group).collect::<Result<_>>()?,
             weights: DeviceWeights::new(w),
+            in_turn: Mutex::default(),
         })
     }
 
-    /// A graph for every group.
+    /// A graph for every group; where the window does not hold them all, as many as leave room for one of the others at a
+    /// time. Where there is not even room for one, nothing is left of what was built.
     fn compile(&self, w: &GroupedWeights, m: usize) -> Result<()> {
-        w.groups
-            .iter()
-            .try_for_each(|part| Backend::compile(&self.npu, part, m))
+        let (_turn, mut in_turn) = (self.turn(), w.in_turn());
+        if in_turn.contains(&m) {
+            return Ok(());
+        }
+        let mut built = Vec::new();
+        for part in &w.groups {
+            let before = self.npu.is_built(part, m);
+            let mut compiled = Backend::compile(&self.npu, part, m);
+            while matches!(compiled, Err(Error::Memory { .. })) {
+                let Some(last) = built.pop() else { break };
+                in_turn.insert(m);
+                Backend::release(&self.npu, last, m)?;
+                compiled = Backend::compile(&self.npu, part, m);
+            }
+            if compiled.is_err() {
+                in_turn.remove(&m);
+                return compiled;
+            }
+            if in_turn.contains(&m) {
+                // All groups but the last are of one length, and this one was not longer.
+                return Backend::release(&self.npu, part, m);
+            }
+            if !before {
+                built.push(part);
+            }
+        }
+        Ok(())
     }
 
     fn release(&self, w: &GroupedWeights, m: usize) -> Result<()> {
+        w.in_turn().remove(&m);
         w.groups
             .iter()
             .try_for_each(|part| Backend::release(&self.npu, part, m))

@@ -161,6 +161,12 @@ impl Npu {
         self.shared.graphs().bytes()
     }
 
+    /// Whether there is a graph for products of `m` rows, optimised or not.
+    #[must_use]
+    pub fn is_built(&self, w: &NpuWeights, m: usize) -> bool {
+        self.shared.graphs().has(w.number, m)
+    }
+
     /// Builds the graph for products of `m` rows, in the arrangement that the profile finds fastest.
     ///
     /// # Errors
