@@ -85,6 +85,9 @@ impl FormatName {
     }
 }
 
+/// Weights that share a scale in `--format mxfp4`, as its definition has it: an option's value.
+pub(crate) const MXFP4_GROUP: &str = "32";
+
 /// A group length, `channel` or `tensor`.
 pub(crate) fn group(s: &str) -> Result<Group, String> {
     match s {

@@ -3,6 +3,7 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use mixgemm::Error;
+use mixgemm::quant::activation::A8STATIC_INSIDE;
 use std::fmt::Display;
 use std::path::Path;
 
@@ -29,6 +30,11 @@ pub(crate) fn option(error: Error) -> anyhow::Error {
         return error.into();
     }
     let (argument, expected, found) = error.parts();
+    if expected == A8STATIC_INSIDE {
+        let expected = "activations within 127 scales in mode a8static; beyond them --split shadow keeps the whole value, \
+                        and --split none --saturate clamps it to 127 scales";
+        return refusal("--input", expected, found);
+    }
     let option = match argument {
         "x" => "--input",
         "weights" | "w" => "--weights",

@@ -83,6 +83,10 @@ pub fn a16_quantize(x: &[f32], inverse: f32, a: &mut [i32]) {
     }
 }
 
+/// What mode `a8static` expects of activations that are neither clamped nor split.
+pub const A8STATIC_INSIDE: &str =
+    "|rne(x / scale)| at most 127 in mode a8static, unless outliers are split off, or clamped with saturate";
+
 /// `v = rne(x/t)` of mode `a8static`; not finite where x is not.
 #[inline(always)]
 #[must_use]
@@ -239,8 +243,7 @@ pub fn check_a8static(v: f32, saturate: bool, k: usize) -> Result<()> {
         ));
     }
     if v.abs() > 127.0 && !saturate {
-        let expected = "|rne(x / scale)| at most 127 in mode a8static, or saturate";
-        return Err(Error::value("x", expected, format!("{v} at column {k}")));
+        return Err(Error::value("x", A8STATIC_INSIDE, format!("{v} at column {k}")));
     }
     Ok(())
 }

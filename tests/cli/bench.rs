@@ -116,10 +116,17 @@ fn formats_of_weights_have_a_column() {
         let shape = "bench --shape 40x64 --rounds 1 --isa scalar --m 1 --mode a8";
         let rows = json(&b, &format!("{shape} {weights} --csv r.csv --force"));
         assert_eq!(rows["rows"][0]["format"].as_str().unwrap_or_default(), format);
+        // The format implies its groups.
+        assert_eq!(rows["rows"][0]["group"], 32);
         let text = fs::read_to_string(b.path("r.csv")).unwrap();
         let lines: Vec<Vec<String>> = text.lines().map(cells).collect();
         let column = lines[0].iter().position(|head| head == "format (weights)").unwrap();
         assert_eq!(lines[1][column], format);
+    }
+    let matmul = "matmul --weights t.safetensors:w --input t.safetensors:x --mode a8 --output y.safetensors --force";
+    for (weights, group) in [("", 32), ("--group 16", 16)] {
+        let rows = json(&b, &format!("{matmul} --format mxfp4 {weights}"));
+        assert_eq!(rows["rows"][0]["group"], group);
     }
 }
 

@@ -134,8 +134,9 @@ fn every_bad_input_gives_one_line_and_no_file() {
         (
             format!("{wx} {s} --mode a8static --input-scale t.safetensors:scale {y}"),
             "--input",
-            "column",
+            "--split shadow keeps the whole value, and --split none --saturate clamps it to 127 scales, found ",
         ),
+        (format!("{wx} --format flint4 --mode a8 {y}"), "--group", "none"),
         (
             format!("{w} --input t.safetensors:x8 {s} --mode a8given --input-scale t.safetensors:bias {y}"),
             "--input-scale",

@@ -12,7 +12,7 @@ mod rounds;
 mod tests;
 mod workload;
 
-use crate::cli::arguments::{self, FormatName, HOST, ModeName, PoolName};
+use crate::cli::arguments::{self, FormatName, HOST, MXFP4_GROUP, ModeName, PoolName};
 use crate::cli::destination::Destination;
 use crate::cli::device;
 use crate::cli::machine::{self, Machine};
@@ -64,8 +64,10 @@ pub(crate) struct Args {
     /// A code book instead of plain codes
     #[arg(long, value_enum, conflicts_with_all = ["bits", "asym"])]
     format: Option<FormatName>,
-    /// Weights along K that share a scale: a number, channel (a row of W) or tensor (all of W)
+    /// Weights along K that share a scale: a number, channel (a row of W) or tensor (all of W); 32 with --format mxfp4
+    /// unless given
     #[arg(long, default_value = "128", value_parser = arguments::group)]
+    #[arg(default_value_if("format", "mxfp4", MXFP4_GROUP))]
     group: Group,
     /// Integer zero points instead of a symmetric scheme
     #[arg(long)]

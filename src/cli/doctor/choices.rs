@@ -1,7 +1,7 @@
 //! Which kernels products would take here, and why.
 #![forbid(unsafe_code)]
 
-use crate::cli::arguments::{self, FormatName, ModeName};
+use crate::cli::arguments::{self, FormatName, MXFP4_GROUP, ModeName};
 use crate::cli::machine;
 use crate::cli::refusal::{option, refusal};
 use anyhow::Result;
@@ -28,8 +28,9 @@ pub(super) struct Problem {
     /// A code book instead of plain codes
     #[arg(long, value_enum, conflicts_with = "bits")]
     format: Option<FormatName>,
-    /// Weights along K that share a scale: a number, channel (a row of W) or tensor (all of W) [default: 128]
-    #[arg(long, value_parser = arguments::group)]
+    /// Weights along K that share a scale: a number, channel (a row of W) or tensor (all of W) [default: 128, or 32
+    /// with --format mxfp4]
+    #[arg(long, value_parser = arguments::group, default_value_if("format", "mxfp4", MXFP4_GROUP))]
     group: Option<Group>,
     /// How activations become integers [default: a16]
     #[arg(long, value_enum)]

@@ -33,6 +33,10 @@ impl Args {
         } else if self.profile.is_some() {
             return Err(refusal("--profile", "--backend npu or npu+groups", HOST));
         }
+        if self.group.is_none() {
+            let expected = "a number, channel or tensor with this --format";
+            return Err(refusal("--group", expected, "none"));
+        }
         self.splitting.check(name, self.saturate)?;
         self.check_scale()?;
         if self.pack_cache.is_some() && self.splitting.split != SplitName::None {

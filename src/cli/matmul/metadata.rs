@@ -18,7 +18,7 @@ pub(super) fn of(args: &Args) -> BTreeMap<&'static str, String> {
         ("program", concat!("mixgemm ", env!("CARGO_PKG_VERSION")).to_string()),
         ("mode", spelled(args.mode_name())),
         ("bits", args.scheme().bits.to_string()),
-        ("group", arguments::group_name(args.group)),
+        ("group", arguments::group_name(args.scheme().group)),
         ("zero_point", zero_point.to_string()),
         ("scale_type", spelled(args.scale_type)),
         ("activation", spelled(args.activation)),

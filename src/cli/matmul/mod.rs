@@ -9,7 +9,7 @@ mod prepared;
 mod product;
 mod report;
 
-use crate::cli::arguments::{self, ActivationName, FormatName, HOST, ModeName, ScaleName, TensorPath};
+use crate::cli::arguments::{self, ActivationName, FormatName, HOST, MXFP4_GROUP, ModeName, ScaleName, TensorPath};
 use crate::cli::cost::Costed;
 use crate::cli::destination::Destination;
 use crate::cli::device::{self, named};
@@ -90,9 +90,11 @@ pub(crate) struct Args {
     /// A code book instead of plain codes
     #[arg(long, value_enum, conflicts_with_all = ["bits", "asym", "float_zero"])]
     format: Option<FormatName>,
-    /// Weights along K that share a scale: a number, channel (a row of W) or tensor (all of W)
-    #[arg(long, value_parser = arguments::group)]
-    group: Group,
+    /// Weights along K that share a scale: a number, channel (a row of W) or tensor (all of W); 32 with --format mxfp4
+    /// unless given
+    #[arg(long, value_parser = arguments::group, default_value_if("format", "mxfp4", MXFP4_GROUP))]
+    #[arg(required_unless_present = "format")]
+    group: Option<Group>,
     /// Integer zero points instead of a symmetric scheme
     #[arg(long)]
     asym: bool,
@@ -171,7 +173,7 @@ impl Args {
 
     fn scheme(&self) -> Scheme {
         let scheme = Scheme {
-            group: self.group,
+            group: self.group.unwrap_or(Group::Channel),
             ..FormatName::scheme(self.format, self.bits.unwrap_or(4))
         };
         let scheme = match (self.asym, self.float_zero) {
