@@ -65,12 +65,12 @@ impl Device {
     /// Any backend with a treatment of outliers around it, whose own work these threads do.
     pub(crate) fn around(
         w: &QuantMatrix,
-        backend: Box<dyn AnyBackend>,
+        backend: impl Into<Erased>,
         treatment: &Treatment,
         kept: &Kept<'_>,
         par: &Par,
     ) -> Result<Self> {
-        let wrapped = Erased::from(backend);
+        let wrapped = backend.into();
         let (backend, prepared) = treatment.prepare(wrapped.clone(), par.clone(), w, kept)?;
         let packed = treatment::wrapped(&prepared).downcast_ref::<Gemm>();
         let columns = treatment::bytes(&prepared);
@@ -105,11 +105,11 @@ impl Device {
         }
     }
 
-    /// Milliseconds in which an emulated device with a latency model has multiplied so far.
-    pub(crate) fn executing_ms(&self) -> Option<f64> {
+    /// What an emulated device with a latency model has spent so far.
+    pub(crate) fn time(&self) -> Option<DeviceTime> {
         match &self.kind {
             Kind::Host(_) => None,
-            Kind::Any { wrapped, .. } => Backend::device_time(wrapped).map(|time| time.execute_ms),
+            Kind::Any { wrapped, .. } => Backend::device_time(wrapped),
         }
     }
 
@@ -129,13 +129,12 @@ impl Device {
         }
     }
 
-    /// What an emulated device with a latency model has spent, the graph for `m` rows freed.
-    pub(crate) fn time(&self, m: usize) -> Result<Option<DeviceTime>> {
-        let Kind::Any { backend, prepared, .. } = &self.kind else {
-            return Ok(None);
-        };
-        backend.as_ref().release(prepared, m)?;
-        Ok(backend.as_ref().device_time())
+    /// Frees the graph for `m` rows, where there is one.
+    pub(crate) fn release(&self, m: usize) -> Result<()> {
+        match &self.kind {
+            Kind::Host(_) => Ok(()),
+            Kind::Any { backend, prepared, .. } => backend.as_ref().release(prepared, m),
+        }
     }
 
     /// Decides who multiplies and how: on the host. An emulated device works on all threads of the current rayon pool. The

@@ -1,8 +1,8 @@
 //! The emulated NPU on the command line: its profile, and what a product cost by it.
 #![forbid(unsafe_code)]
 
-use crate::cli::device::Device;
-use crate::cli::refusal::{option, refusal, unreadable};
+use crate::cli::device::{self, Device};
+use crate::cli::refusal::{refusal, unreadable};
 use crate::cli::table;
 use anyhow::Result;
 use mixgemm::accel::npu::Npu;
@@ -10,7 +10,7 @@ use mixgemm::accel::npu::grouped::Grouped;
 use mixgemm::accel::npu::profile::{Arrangement, Profile};
 use mixgemm::accel::npu::published::Comparison;
 use mixgemm::backend::DeviceTime;
-use mixgemm::{AnyBackend, Error, Host, Scheme};
+use mixgemm::{AnyBackend, Error, Host, Isa, Mode, Par, Scheme};
 use serde::Serialize;
 use std::io::{self, Write};
 use std::path::Path;
@@ -62,33 +62,35 @@ pub(crate) fn profile(backend: &str, file: Option<&Path>) -> Result<Option<Profi
     profile.map(Some)
 }
 
-/// The device of this name with this profile, with values of its own or of this host.
-pub(crate) fn device(backend: &str, profile: Profile, fast: Option<Host>) -> Box<dyn AnyBackend> {
+/// The backend of this name that takes the mode, as [`device::backend`]; an NPU has the latency model of this file.
+pub(crate) fn backend(
+    (name, mode): (&str, Mode),
+    file: Option<&Path>,
+    fast: bool,
+    isa: Option<Isa>,
+    par: &Par,
+) -> Result<Box<dyn AnyBackend>> {
+    let Some(profile) = profile(name, file)? else {
+        return device::backend(name, mode, fast, isa, par);
+    };
+    device::accelerator(name, mode)?;
     let npu = Npu::new(profile);
     let npu = match fast {
-        Some(host) => npu.fast(Box::new(host)),
-        None => npu,
+        true => npu.fast(Box::new(Host::new().par(par.clone()))),
+        false => npu,
     };
-    if backend == GROUPED {
-        Box::new(Grouped::new(npu))
-    } else {
-        Box::new(npu)
-    }
+    Ok(match name {
+        GROUPED => Box::new(Grouped::new(npu)),
+        _ => Box::new(npu),
+    })
 }
 
-/// What a product costs by the latency model. All times are emulated.
+/// A latency model, and what the life of graphs cost by it. All times are emulated.
 #[derive(Debug, Serialize)]
-pub(crate) struct Section {
+struct Model {
     profile: String,
     source: String,
     emulated: bool,
-    /// One product with all that it takes on the device and on the host.
-    product_ms: f64,
-    /// The same with one scale for the matrix, and how many times this.
-    one_scale_ms: f64,
-    overhead: f64,
-    /// How the rows stand; none of one group at a time.
-    rows: Option<[usize; 2]>,
     setup_ms: f64,
     build_ms: f64,
     optimise_ms: f64,
@@ -104,34 +106,8 @@ struct Row {
     off_percent: f64,
 }
 
-impl Section {
-    /// Of the product that a device has done, if it is an NPU, with the profile of this file; its graph is freed.
-    pub(crate) fn of(
-        device: &Device,
-        file: Option<&Path>,
-        (m, n, k): (usize, usize, usize),
-        scheme: &Scheme,
-    ) -> Result<Option<Self>> {
-        let time = device.time(m).map_err(option)?;
-        let profile = profile(device.name, file)?.zip(time);
-        Ok(profile.map(|(profile, time)| Self::new(&profile, time, device.name, (m, n, k), scheme)))
-    }
-
-    /// Of a product by the device of this name, which has spent this time.
-    fn new(
-        profile: &Profile,
-        time: DeviceTime,
-        device: &str,
-        (m, n, k): (usize, usize, usize),
-        scheme: &Scheme,
-    ) -> Self {
-        let best = profile.best(m, n, k);
-        let one_scale_ms = profile.product_ms(m, n, k, best);
-        let grouped = device == GROUPED;
-        let product_ms = match grouped {
-            true => profile.grouped_ms(m, n, k, scheme.group_length(k)),
-            false => one_scale_ms,
-        };
+impl Model {
+    fn new(profile: &Profile, time: DeviceTime) -> Self {
         let rows = profile.comparisons().into_iter().map(|figures| Row {
             off_percent: figures.off_percent(),
             figures,
@@ -140,10 +116,6 @@ impl Section {
             profile: profile.name.clone(),
             source: profile.source.clone(),
             emulated: true,
-            product_ms,
-            one_scale_ms,
-            overhead: product_ms / one_scale_ms,
-            rows: (!grouped).then_some([best.height, best.width]),
             setup_ms: time.setup_ms,
             build_ms: time.build_ms,
             optimise_ms: time.optimise_ms,
@@ -152,19 +124,11 @@ impl Section {
         }
     }
 
-    /// For people.
-    pub(crate) fn print(&self, out: &mut impl Write) -> Result<()> {
-        let ms = |ms: f64| table::time(ms * 1e-3);
-        let how = match self.rows {
-            Some([height, width]) => format!("rows as {}", Arrangement { height, width }),
-            None => format!(
-                "group by group: {:.1} times the {} of one scale",
-                self.overhead,
-                ms(self.one_scale_ms)
-            ),
-        };
+    /// For people: what was executed, what graphs cost, and the published figures.
+    fn print(&self, executed: (&str, String), out: &mut impl Write) -> Result<()> {
+        let (name, executed) = executed;
         writeln!(out, "\nOn the device, emulated by the latency model {}:", self.profile)?;
-        writeln!(out, "  {:<16} {}, {how}", "product", ms(self.product_ms))?;
+        writeln!(out, "  {name:<16} {executed}")?;
         writeln!(
             out,
             "  {:<16} setup {}, build {}, optimise {}, free {}",
@@ -199,5 +163,105 @@ impl Section {
             table.trim_fmt()
         )?;
         Ok(())
+    }
+}
+
+fn ms(ms: f64) -> String {
+    table::time(ms * 1e-3)
+}
+
+/// What a product costs by the latency model.
+#[derive(Debug, Serialize)]
+pub(crate) struct Section {
+    #[serde(flatten)]
+    model: Model,
+    /// One product with all that it takes on the device and on the host; 0 where there are no outputs.
+    product_ms: f64,
+    /// The same with one scale for the matrix.
+    one_scale_ms: f64,
+    /// How many times this.
+    overhead: Option<f64>,
+    /// How the rows stand; none of one group at a time, and of no rows.
+    rows: Option<[usize; 2]>,
+}
+
+impl Section {
+    /// Of a product that a device has done in this time, if it is an NPU, with the profile of this file.
+    pub(crate) fn of(
+        device: &Device,
+        time: Option<DeviceTime>,
+        file: Option<&Path>,
+        (m, n, k): (usize, usize, usize),
+        scheme: &Scheme,
+    ) -> Result<Option<Self>> {
+        let Some((profile, time)) = profile(device.name, file)?.zip(time) else {
+            return Ok(None);
+        };
+        let best = profile.best(m, n, k);
+        let one_scale_ms = profile.product_ms(m, n, k, best);
+        let grouped = device.name == GROUPED;
+        let product_ms = match grouped {
+            true => profile.grouped_ms(m, n, k, scheme.group_length(k)),
+            false => one_scale_ms,
+        };
+        let executed = m > 0 && n > 0;
+        Ok(Some(Self {
+            model: Model::new(&profile, time),
+            product_ms,
+            one_scale_ms,
+            overhead: executed
+                .then(|| product_ms / one_scale_ms)
+                .filter(|overhead| overhead.is_finite()),
+            rows: (executed && !grouped).then_some([best.height, best.width]),
+        }))
+    }
+
+    /// For people.
+    pub(crate) fn print(&self, out: &mut impl Write) -> Result<()> {
+        let how = match (self.rows, self.overhead) {
+            (Some([height, width]), _) => format!("rows as {}", Arrangement { height, width }),
+            (None, Some(overhead)) => format!(
+                "group by group: {overhead:.1} times the {} of one scale",
+                ms(self.one_scale_ms)
+            ),
+            (None, None) => "nothing was executed".into(),
+        };
+        self.model
+            .print(("product", format!("{}, {how}", ms(self.product_ms))), out)
+    }
+}
+
+/// What all products of a run cost by the latency model.
+#[derive(Debug, Serialize)]
+pub(crate) struct Whole {
+    #[serde(flatten)]
+    model: Model,
+    /// Products on the device.
+    execute_ms: f64,
+    /// Sums of groups on the host.
+    host_ms: f64,
+}
+
+impl Whole {
+    /// Of what the device of this name has spent, if it is an NPU, with the profile of this file.
+    pub(crate) fn of(name: &str, time: Option<DeviceTime>, file: Option<&Path>) -> Result<Option<Self>> {
+        let Some((profile, time)) = profile(name, file)?.zip(time) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            model: Model::new(&profile, time),
+            execute_ms: time.execute_ms,
+            host_ms: time.host_ms,
+        }))
+    }
+
+    /// For people.
+    pub(crate) fn print(&self, out: &mut impl Write) -> Result<()> {
+        let host = match self.host_ms {
+            0.0 => String::new(),
+            host => format!(", sums of groups on the host {}", ms(host)),
+        };
+        let executed = format!("{}{host}", ms(self.execute_ms));
+        self.model.print(("all linears", executed), out)
     }
 }

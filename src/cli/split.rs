@@ -225,7 +225,7 @@ impl SplitArgs {
         (w, floats): (&QuantMatrix, Option<MatRef<'_, f32>>),
         treatment: &Treatment,
         calibrated: Option<&LayerCalibration>,
-        backend: Box<dyn AnyBackend>,
+        backend: impl Into<Erased>,
         par: &Par,
     ) -> Result<mixgemm::Result<Device>> {
         let hot = self.hot.map(|hot| {

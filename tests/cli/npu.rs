@@ -3,6 +3,7 @@
 use crate::results::{bits, defined, floats};
 use crate::{Bench, K, M, N, rounded, varied};
 use mixgemm::{Epilogue, Mode, QuantMatrix, Scheme, f16};
+use safetensors::tensor::{Dtype, TensorView, serialize};
 use std::fs;
 
 const FILES: &str = "--weights t.safetensors:w --input t.safetensors:x --bits 8 --output y.safetensors --force";
@@ -79,6 +80,74 @@ fn products_have_the_bits_of_the_reference_and_the_costs_of_the_profile() {
         "-5.4 %",
     ] {
         assert!(text.contains(words), "{words} in {text}");
+    }
+}
+
+/// A product without outputs takes no time on the device, and no graph.
+#[test]
+fn nothing_is_executed_for_no_rows() {
+    let b = Bench::new();
+    let scale = 0.0625f32.to_le_bytes();
+    let weights = vec![1; 2 * 4 * K];
+    let tensors = [
+        ("x", Dtype::F16, vec![0, K], &[][..]),
+        ("w", Dtype::F16, vec![0, K], &[][..]),
+        ("one", Dtype::F16, vec![4, K], &weights[..]),
+        ("scale", Dtype::F32, vec![1], &scale[..]),
+    ];
+    let views = tensors.map(|(name, dtype, shape, data)| (name, TensorView::new(dtype, shape, data).unwrap()));
+    fs::write(b.path("e.safetensors"), serialize(views, None).unwrap()).unwrap();
+    let options =
+        "--bits 8 --mode a8static --input-scale e.safetensors:scale --saturate --output y.safetensors --force";
+    for (w, x) in [("one", "x"), ("w", "one")] {
+        for backend in ["npu --group tensor", "npu+groups --group 32"] {
+            let line =
+                format!("matmul --weights e.safetensors:{w} --input e.safetensors:{x} {options} --backend {backend}");
+            let out = b.run(&format!("{line} --json"));
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+            let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+            let npu = &json["rows"][0]["npu"];
+            for key in [
+                "product_ms",
+                "one_scale_ms",
+                "setup_ms",
+                "build_ms",
+                "optimise_ms",
+                "free_ms",
+            ] {
+                assert_eq!(npu[key].as_f64(), Some(0.0), "{line}: {key}");
+            }
+            assert!(npu["overhead"].is_null() && npu["rows"].is_null(), "{line}");
+            let text = String::from_utf8(b.run(&line).stdout).unwrap();
+            assert!(text.contains("nothing was executed"), "{text}");
+        }
+    }
+}
+
+/// Groups that do not fit the window together take turns, which is printed as builds and frees of graphs.
+#[test]
+fn groups_take_turns_in_the_window_of_a_profile() {
+    let b = Bench::new();
+    // A graph of 32: 9·32 + 5·32 + 4·9·5 bytes.
+    fs::write(b.path("narrow.toml"), PROFILE.replace("2000", "628")).unwrap();
+    let (w, x) = (rounded::<f16>(&varied(N, K, 1)), rounded::<f16>(&varied(M, K, 2)));
+    let mode = Mode::A8Static {
+        scale: 0.0625,
+        saturate: true,
+    };
+    let w = QuantMatrix::quantize(w.view(), Scheme::int(8).group(32)).unwrap();
+    let expected = defined(&w, x.view().into(), mode, &Epilogue::new());
+    for fast in ["", "--fast"] {
+        let line =
+            format!("matmul {FILES} {STATIC} --group 32 --backend npu+groups --profile narrow.toml {fast} --json");
+        let out = b.run(&line);
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        assert_eq!(bits(&floats(&b.path("y.safetensors"), "output")), expected);
+        // Two to find out that two do not fit, and the three of one product, however often it was repeated for its time.
+        let npu = &json["rows"][0]["npu"];
+        let (build, free) = (npu["build_ms"].as_f64().unwrap(), npu["free_ms"].as_f64().unwrap());
+        assert_eq!((build, free), (5.0 * 2.0, 5.0 * 3.0), "{fast}");
     }
 }
 

@@ -214,7 +214,12 @@ fn groups_take_turns_in_a_small_window() {
     let out = expected.view_mut().into();
     mixgemm::reference::run(&w, x.view().into(), Mode::A8, &Epilogue::new(), out).unwrap();
     // The window in graphs of 32; graphs that stay, builds to compile, builds of every product.
-    for (window, stay, compiled, each) in [(4 * bytes, 4, 4, 0), (3 * bytes, 2, 4, 2), (2 * bytes + 1, 1, 3, 3), (bytes, 0, 2, 4)] {
+    for (window, stay, compiled, each) in [
+        (4 * bytes, 4, 4, 0),
+        (3 * bytes, 2, 4, 2),
+        (2 * bytes + 1, 1, 3, 3),
+        (bytes, 0, 2, 4),
+    ] {
         let mut profile = Profile::hexagon_8gen3().clone();
         profile.window_bytes = window;
         let device = Grouped::new(Npu::new(profile));
@@ -230,12 +235,18 @@ fn groups_take_turns_in_a_small_window() {
         let builds = |time: DeviceTime| (time.build_ms / device.npu().profile().graph.build_ms).round() as usize;
         let frees = |time: DeviceTime| (time.free_ms / device.npu().profile().graph.free_ms).round() as usize;
         let time = || Backend::device_time(&device).unwrap();
-        let held = (0..stay).map(|g| if g == 3 { bytes - (n + m) as u64 * 8 } else { bytes }).sum::<u64>();
+        let held = (0..stay)
+            .map(|g| if g == 3 { bytes - (n + m) as u64 * 8 } else { bytes })
+            .sum::<u64>();
         assert_eq!((builds(time()), device.npu().bytes()), (compiled, held), "{window}");
         Backend::compile(&device, &prepared, m).unwrap();
         for products in 1..=2 {
             assert_eq!(run().unwrap(), bits(&expected), "{window}");
-            assert_eq!((builds(time()), device.npu().bytes()), (compiled + products * each, held), "{window}");
+            assert_eq!(
+                (builds(time()), device.npu().bytes()),
+                (compiled + products * each, held),
+                "{window}"
+            );
         }
         let model = 2.0 * device.npu().profile().grouped_ms(m, n, k, group);
         assert!((time().execute_ms + time().host_ms - model).abs() < 1e-9);

@@ -89,9 +89,18 @@ fn profiles_name_the_key_that_is_wrong() {
         (product("0", "1"), "published.products.m"),
         (product("9223372036854775807", "1"), "published.products.m"),
         (groups("128", "[8.0, 10.0]"), "published.groups"),
-        (format!("{one}\n{}", groups("0", "[8.0, 10.0]")), "published.groups.group"),
-        (format!("{one}\n{}", groups("128", "[10.0, 8.0]")), "published.groups.times"),
-        (format!("{one}\n{}", groups("128", "[nan, 8.0]")), "published.groups.times"),
+        (
+            format!("{one}\n{}", groups("0", "[8.0, 10.0]")),
+            "published.groups.group",
+        ),
+        (
+            format!("{one}\n{}", groups("128", "[10.0, 8.0]")),
+            "published.groups.times",
+        ),
+        (
+            format!("{one}\n{}", groups("128", "[nan, 8.0]")),
+            "published.groups.times",
+        ),
         (
             "rearranged = [{ m = 1, k = 1, n = 4294967296, times = 1, source = 'x' }]".into(),
             "published.rearranged.n",
@@ -134,6 +143,12 @@ fn costs_are_finite() {
     assert!(widest.optimise_ms(most, most).is_finite() && widest.group_sums_ms(most, most, most).is_finite());
     for (m, n) in [(0, 5), (5, 0)] {
         let hexagon = Profile::hexagon_8gen3();
-        assert_eq!((hexagon.product_ms(m, n, 8, hexagon.best(m, n, 8)), hexagon.grouped_ms(m, n, 8, 4)), (0.0, 0.0));
+        assert_eq!(
+            (
+                hexagon.product_ms(m, n, 8, hexagon.best(m, n, 8)),
+                hexagon.grouped_ms(m, n, 8, 4)
+            ),
+            (0.0, 0.0)
+        );
     }
 }

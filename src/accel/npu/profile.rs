@@ -143,7 +143,11 @@ pub(super) fn check_range(key: &'static str, value: f64, range: RangeInclusive<f
         0.0 => String::from("0"),
         bound => format!("{bound:e}"),
     });
-    Err(Error::value(key, format!("a number from {from} to {to}"), format!("{value}")))
+    Err(Error::value(
+        key,
+        format!("a number from {from} to {to}"),
+        format!("{value}"),
+    ))
 }
 
 static HEXAGON_8GEN3: LazyLock<Profile> = LazyLock::new(|| {

@@ -177,7 +177,11 @@ impl Published {
         time("published.groups.times", most)?;
         if least > most {
             let found = format!("{least} and {most}");
-            return Err(Error::value("published.groups.times", "the least, then the most", found));
+            return Err(Error::value(
+                "published.groups.times",
+                "the least, then the most",
+                found,
+            ));
         }
         for &residual in &groups.off_percent {
             off("published.groups.off_percent", Some(residual))?;

@@ -190,7 +190,7 @@ impl Product<'_> {
             threads: threads.get(),
             emulated: device.emulated,
             seconds: measure::median(whole),
-            emulated_ms: device.executing_ms(),
+            emulated_ms: device.time().map(|time| time.execute_ms),
             seconds_wrapped: (!wrapped.is_empty()).then(|| measure::median(wrapped)),
             scale,
             outlier_channels: 0,

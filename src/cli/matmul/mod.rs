@@ -26,6 +26,7 @@ use crate::cli::truth;
 use anyhow::Result;
 use clap::builder::ArgPredicate;
 use difference::Difference;
+use mixgemm::backend::DeviceTime;
 use mixgemm::outlier::calibration::LayerCalibration;
 use mixgemm::quant::figures::product_f64;
 use mixgemm::{Activation, Epilogue, Figures, Group, InputScale, Isa, Mat, Mode, Scheme, Workspace};
@@ -298,9 +299,16 @@ fn multiply(args: &Args, places: &Places, threads: NonZeroUsize) -> Result<Row> 
         seconds,
         report,
         outliers,
+        spent,
     } = timed.map_err(option)?;
 
-    let npu = npu::Section::of(device, args.profile.as_deref(), (m, n, k), &scheme)?;
+    let before = device.time().unwrap_or_default();
+    device.release(m).map_err(option)?;
+    let spent = spent.zip(device.time()).map(|(spent, after)| DeviceTime {
+        free_ms: spent.free_ms + after.free_ms - before.free_ms,
+        ..spent
+    });
+    let npu = npu::Section::of(device, spent, args.profile.as_deref(), (m, n, k), &scheme)?;
     progress.step("comparing with the f64 product");
     let mut exact = product_f64(input.to_f32().view(), weights.to_f32().view())?;
     if let Tensor::I8(_) = input {

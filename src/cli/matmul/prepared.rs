@@ -51,13 +51,8 @@ impl Prepared {
             let w = quantized()?;
             progress.step("preparing");
             let par = device::rayon(threads);
-            let backend = match npu::profile(&args.backend, args.profile.as_deref())? {
-                Some(profile) => {
-                    let host = args.fast.then(|| Host::new().par(par.clone()));
-                    npu::device(&args.backend, profile, host)
-                }
-                None => device::backend(&args.backend, mode, args.fast, args.isa.parse().ok(), &par)?,
-            };
+            let named = (args.backend.as_str(), mode);
+            let backend = npu::backend(named, args.profile.as_deref(), args.fast, args.isa.parse().ok(), &par)?;
             let floats = args.splitting.takes_floats().then(|| weights.to_f32());
             let both = (&w, floats.as_ref().map(Mat::view));
             let device = args.splitting.around(both, treatment, calibrated, backend, &par)?;

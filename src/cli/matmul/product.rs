@@ -6,6 +6,7 @@ use crate::cli::device::Device;
 use crate::cli::measure;
 use crate::cli::split::{Columns, SplitArgs, SplitName};
 use crate::cli::table;
+use mixgemm::backend::DeviceTime;
 use mixgemm::{Activations, Epilogue, Mat, Mode, Report, Result, Workspace};
 use serde::Serialize;
 use std::fmt;
@@ -31,6 +32,8 @@ pub(super) struct Timed {
     pub(super) seconds: f64,
     pub(super) report: Report,
     pub(super) outliers: Option<Outliers>,
+    /// What an emulated device with a latency model has spent after the first product.
+    pub(super) spent: Option<DeviceTime>,
 }
 
 /// Outliers of one product.
@@ -71,10 +74,12 @@ impl Product<'_> {
         };
         let mut bare = splits.then(|| y.clone());
         let (mut whole, mut wrapped, mut report) = (Vec::new(), Vec::new(), None);
+        let mut spent = None;
         for _ in 0..rounds {
             whole.push(measure::slice(self.budget / rounds, || {
                 let (result, seconds) = measure::timed(|| self.run(workspace, epilogue, y));
                 report = Some(result?);
+                spent = spent.or_else(|| self.device.time());
                 Ok(seconds)
             })?);
             let Some(bare) = &mut bare else { continue };
@@ -89,6 +94,7 @@ impl Product<'_> {
             seconds,
             report: report.expect("a slice is at least one call"),
             outliers: splits.then(|| self.outliers(seconds, measure::median(wrapped))),
+            spent,
         })
     }
 
