@@ -20,6 +20,7 @@ mod npu;
 mod outliers;
 mod pixels;
 mod progress;
+mod pruning;
 mod refusal;
 mod samples;
 mod saved;

@@ -6,20 +6,17 @@ mod report;
 
 use crate::cli::destination::Destination;
 use crate::cli::progress::Progress;
+use crate::cli::pruning::{P999, PruningArgs};
 use crate::cli::refusal::refusal;
 use crate::cli::samples::{self, STEPS, Samples};
 use crate::cli::stored::Stored;
 use anyhow::Result;
 use layers::{Layer, Layers};
 use mixgemm::outlier::calibration::{Calibration, LayerCalibration, ScaleRule, Statistics};
-use mixgemm::outlier::importance;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// The percentile of llm.npu, for scales and for its ratio.
-const P999: ScaleRule = ScaleRule::Percentile(0.999);
 
 /// Find static scales and outlier channels in sample activations
 #[derive(Debug, clap::Args)]
@@ -46,29 +43,14 @@ pub(crate) struct Args {
     /// How scales are chosen: max, percentile:P, channels:P or least-error; percentile:99.9, or max with --ratio, unless given
     #[arg(long, value_parser = samples::rule)]
     scale: Option<ScaleRule>,
-    /// Take the shadow from this fraction of the layers, 0 to 1
-    #[arg(long, value_name = "F", num_args = 0..=1, default_missing_value = "0.85", value_parser = fraction)]
-    prune: Option<f64>,
-    /// Take the shadow from layers whose 99.9th percentile is more than this fraction, 1/THETA, of the maximum
-    #[arg(long, value_name = "THETA", num_args = 0..=1, default_missing_value = "64", value_parser = theta)]
-    #[arg(conflicts_with = "prune")]
-    ratio: Option<f32>,
+    #[command(flatten)]
+    pruning: PruningArgs,
     /// File to write
     #[arg(short, long, value_name = "CAL.json")]
     output: PathBuf,
     /// Replace an existing file
     #[arg(long)]
     force: bool,
-}
-
-fn fraction(s: &str) -> Result<f64, String> {
-    let fraction = s.parse().ok().filter(|f| (0.0..=1.0).contains(f));
-    fraction.ok_or_else(|| "0 to 1".into())
-}
-
-fn theta(s: &str) -> Result<f32, String> {
-    let theta = s.parse().ok().filter(|t: &f32| t.is_finite() && *t > 0.0);
-    theta.ok_or_else(|| "a number above 0".into())
 }
 
 /// Runs the command.
@@ -95,14 +77,7 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut impl Write) -> Result<ExitC
         found.insert(name.clone(), args.calibrate(layer, &progress)?);
     }
     drop(progress);
-    if let Some(fraction) = args.prune {
-        let importance: Vec<f32> = found.values().map(|layer| layer.importance).collect();
-        let keep = importance::keep(&importance, fraction)?;
-        found
-            .values_mut()
-            .zip(keep)
-            .for_each(|(layer, keep)| layer.shadow = keep);
-    }
+    args.pruning.prune(found.values_mut())?;
     let calibration = Calibration { layers: found };
     let text = calibration.to_json()?;
     output.write(|to| writeln!(to, "{text}"))?;
@@ -131,17 +106,11 @@ impl Args {
             layer: &layer.weights.tensor,
             k,
         };
-        let Some(theta) = self.ratio else {
-            return samples.calibrate(|_| Ok(self.scale.unwrap_or(P999)), progress);
-        };
         let mut shadow = true;
         let choose = |seen: &Statistics| {
-            shadow = importance::keep_by_ratio(seen.percentile(0.999)?, seen.max(), theta);
-            Ok(if shadow {
-                P999
-            } else {
-                self.scale.unwrap_or(ScaleRule::Max)
-            })
+            let rule;
+            (rule, shadow) = self.pruning.rule(seen, self.scale, P999)?;
+            Ok(rule)
         };
         let found = samples.calibrate(choose, progress)?;
         Ok(LayerCalibration { shadow, ..found })
