@@ -14,10 +14,11 @@
 //! [`treatment`] puts either of them around a backend that is chosen at run time.
 //!
 //! What they need to know beforehand comes from samples: [`calibration`] has static scales and counts of outliers by
-//! channel, [`importance`] says which matrices of a model keep their shadow, and [`migrate`] moves outliers into the
+//! channel, [`budget`] shares outlier channels out among the linears of a model, [`importance`] says which matrices of a model keep their shadow, and [`migrate`] moves outliers into the
 //! weights instead.
 #![forbid(unsafe_code)]
 
+pub mod budget;
 pub mod calibration;
 pub mod columns;
 pub mod find;

@@ -23,6 +23,18 @@ pub fn rounded_up(share: f64, of: u64) -> u64 {
     count
 }
 
+/// The greatest count that is at most this share of `of`, for shares from 0 to 1.
+///
+/// ```
+/// use mixgemm::outlier::share::rounded_down;
+/// assert_eq!([rounded_down(0.07, 100), rounded_down(0.003, 384), rounded_down(0.0, 9), rounded_down(1.0, 9)], [7, 1, 0, 9]);
+/// ```
+#[must_use]
+pub fn rounded_down(share: f64, of: u64) -> u64 {
+    let up = rounded_up(share, of);
+    up - u64::from(up as f64 / of as f64 > share)
+}
+
 /// The count that is nearest to this share of `of`, for shares from 0 to 1; halves go up.
 ///
 /// ```
@@ -54,7 +66,8 @@ mod tests {
         for of in 1..=1000u64 {
             for count in 0..=of {
                 let share = count as f64 / of as f64;
-                assert_eq!((rounded_up(share, of), nearest(share, of)), (count, count), "{of}");
+                let found = (rounded_up(share, of), rounded_down(share, of), nearest(share, of));
+                assert_eq!(found, (count, count, count), "{of}");
             }
         }
         for permille in 0..=1000u64 {
@@ -63,6 +76,6 @@ mod tests {
             assert_eq!(rounded_up(share, 100), permille.div_ceil(10));
             assert_eq!(nearest(share, 100), (permille + 5) / 10);
         }
-        assert_eq!((rounded_up(0.3, 0), nearest(0.3, 0)), (0, 0));
+        assert_eq!((rounded_up(0.3, 0), rounded_down(0.3, 0), nearest(0.3, 0)), (0, 0, 0));
     }
 }
