@@ -17,12 +17,8 @@ pub(crate) fn rule(s: &str) -> Result<ScaleRule, String> {
     let found = match s.split_once(':') {
         None if s == "max" => Some(ScaleRule::Max),
         None if s == "least-error" => Some(ScaleRule::LeastError),
-        Some(("percentile", p)) => {
-            percent(p).filter(|p| *p > 0.0 && *p <= 1.0).map(ScaleRule::Percentile)
-        }
-        Some(("channels", p)) => {
-            percent(p).filter(|p| (0.0..1.0).contains(p)).map(ScaleRule::Channels)
-        }
+        Some(("percentile", p)) => percent(p).filter(|p| *p > 0.0 && *p <= 1.0).map(ScaleRule::Percentile),
+        Some(("channels", p)) => percent(p).filter(|p| (0.0..1.0).contains(p)).map(ScaleRule::Channels),
         _ => None,
     };
     let expected =
@@ -37,7 +33,7 @@ pub(crate) fn percent(s: &str) -> Option<f64> {
 }
 
 /// A share in percent, as [`percent`] reads it.
-fn in_percent(share: f64) -> f64 {
+fn percent_name(share: f64) -> f64 {
     format!("{share}e2").parse().unwrap_or(100.0 * share)
 }
 
@@ -45,8 +41,8 @@ fn in_percent(share: f64) -> f64 {
 pub(crate) fn rule_name(rule: ScaleRule) -> String {
     match rule {
         ScaleRule::Max => "max".into(),
-        ScaleRule::Percentile(p) => format!("percentile:{}", in_percent(p)),
-        ScaleRule::Channels(p) => format!("channels:{}", in_percent(p)),
+        ScaleRule::Percentile(p) => format!("percentile:{}", percent_name(p)),
+        ScaleRule::Channels(p) => format!("channels:{}", percent_name(p)),
         ScaleRule::LeastError => "least-error".into(),
     }
 }
@@ -129,11 +125,20 @@ mod tests {
 
     #[test]
     fn percents_are_the_shares_that_they_spell() {
-        for (text, share) in [("7", 0.07), ("0.3", 0.003), ("99.9", 0.999), ("99.99", 0.9999), ("29e0", 0.29)] {
+        for (text, share) in [
+            ("7", 0.07),
+            ("0.3", 0.003),
+            ("99.9", 0.999),
+            ("99.99", 0.9999),
+            ("29e0", 0.29),
+        ] {
             assert_eq!(percent(text), Some(share));
-            assert_eq!(in_percent(share).to_string().parse::<f64>(), text.parse());
+            assert_eq!(percent_name(share).to_string().parse::<f64>(), text.parse());
         }
-        assert_eq!((percent("inf"), percent("x"), percent("1e-400")), (None, None, Some(0.0)));
+        assert_eq!(
+            (percent("inf"), percent("x"), percent("1e-400")),
+            (None, None, Some(0.0))
+        );
         assert_eq!(rule("channels:7"), Ok(ScaleRule::Channels(0.07)));
         assert_eq!(rule_name(ScaleRule::Percentile(0.9999)), "percentile:99.99");
     }

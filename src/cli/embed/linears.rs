@@ -6,8 +6,10 @@ use super::model::Model;
 use crate::cli::device::Device;
 use crate::cli::refusal::refusal;
 use anyhow::Result;
+use mixgemm::quant::activation::a8static_value;
 use mixgemm::quant::figures::product_f64;
 use mixgemm::{Error, Mat, Mode, Workspace, f16};
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
@@ -37,6 +39,29 @@ impl Linears for Floats<'_> {
     }
 }
 
+/// The model with the inputs of one linear rounded to multiples of a scale, none of them clamped.
+pub(super) struct Rounded<'a> {
+    pub(super) floats: Floats<'a>,
+    pub(super) linear: usize,
+    pub(super) scale: f32,
+}
+
+impl Linears for Rounded<'_> {
+    fn see(&mut self, linear: usize, x: &Mat<f32>, texts: &[Range<usize>]) -> Result<()> {
+        self.floats.see(linear, x, texts)
+    }
+
+    fn product(&mut self, linear: usize, x: &Mat<f32>) -> Result<Mat<f32>> {
+        if linear != self.linear {
+            return self.floats.product(linear, x);
+        }
+        let t = self.scale;
+        let rounded = x.data().iter().map(|&x| t * a8static_value(x, t)).collect();
+        let rounded = Mat::from_vec(rounded, x.rows(), x.cols())?;
+        self.floats.product(linear, &rounded)
+    }
+}
+
 /// A quantised linear.
 pub(super) struct Quantised {
     pub(super) device: Device,
@@ -50,6 +75,18 @@ pub(super) struct Integers<'a> {
     pub(super) threads: NonZeroUsize,
     pub(super) workspace: Workspace,
     pub(super) see: &'a mut See<'a>,
+    /// The numbers of rows that a device of static shapes may have graphs for.
+    pub(super) shapes: BTreeSet<usize>,
+}
+
+impl Integers<'_> {
+    /// Frees all graphs.
+    pub(super) fn release(&mut self) -> mixgemm::Result<()> {
+        for m in std::mem::take(&mut self.shapes) {
+            self.linears.iter().try_for_each(|linear| linear.device.release(m))?;
+        }
+        Ok(())
+    }
 }
 
 impl Linears for Integers<'_> {
@@ -64,9 +101,16 @@ impl Linears for Integers<'_> {
         let mut y = Mat::zeros(x.rows(), linear.weights.rows());
         let halves = matches!(mode, Mode::Exact | Mode::Native).then(|| halves(x));
         let x = halves.as_ref().map_or_else(|| x.view().into(), |x| x.view().into());
-        device
-            .run(&mut self.workspace, self.threads, (x, *mode), &epilogue, y.view_mut())
-            .map_err(|error| of_linear(&linear.name, error))?;
+        let threads = self.threads;
+        let mut run = |workspace: &mut Workspace| device.run(workspace, threads, (x, *mode), &epilogue, y.view_mut());
+        let mut done = run(&mut self.workspace);
+        if matches!(done, Err(Error::Memory { .. })) {
+            // A device's window is full: what is in it makes room.
+            self.release()?;
+            done = run(&mut self.workspace);
+        }
+        done.map_err(|error| of_linear(&linear.name, error))?;
+        self.shapes.insert(y.rows());
         Ok(y)
     }
 }

@@ -5,6 +5,7 @@ use super::encoder::Seconds;
 use super::outliers::Outliers;
 use super::tokens::{Text, shortened};
 use crate::cli::machine::Machine;
+use crate::cli::npu::Whole;
 use crate::cli::split::Columns;
 use crate::cli::table;
 use anyhow::Result;
@@ -25,6 +26,9 @@ pub(super) struct Found {
     pub(super) split: String,
     pub(super) weights: String,
     pub(super) calibration_tokens: usize,
+    /// The file that scales are from, where they are not from texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) calibration: Option<String>,
     pub(super) texts: Vec<TextRow>,
     pub(super) mean_cosine: f64,
     pub(super) least_cosine: f64,
@@ -38,6 +42,9 @@ pub(super) struct Found {
     pub(super) columns_of_weights: Option<Columns>,
     pub(super) seconds_f32: Seconds,
     pub(super) seconds: Seconds,
+    /// Time on an emulated device with a latency model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) npu: Option<Whole>,
 }
 
 /// A text and its embeddings.
@@ -64,7 +71,7 @@ impl TextRow {
 }
 
 /// The cosine of the angle between two vectors.
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()).min(1.0)
 }
@@ -136,26 +143,40 @@ pub(super) fn print(machine: &Machine, found: &Found, out: &mut impl Write) -> R
         out,
         "{times}\n\nThe f32 run is a yardstick, not a fast one: its products are formed in f64."
     )?;
-    Ok(())
+    found.npu.as_ref().map_or(Ok(()), |npu| npu.print(out))
 }
 
 /// The linears' static scales and their outliers. Query, key and value have the same inputs.
 fn print_outliers(found: &Found, all: &Outliers, out: &mut impl Write) -> Result<()> {
-    let heads = ["inputs of", "scale", "max / scale", "outlier channels", "outliers"];
-    let mut rows = table::columns(&heads, 1);
+    let heads = [
+        "inputs of",
+        "scale",
+        "max / scale",
+        "outlier channels",
+        "outliers",
+        "shadow",
+    ];
+    // Only a shadow split has shadows to say something about.
+    let columns = heads.len() - usize::from(found.split != "shadow");
+    let mut rows = table::columns(&heads[..columns], 1);
     let repeats = [".self.key", ".self.value"];
     for row in found
         .linears
         .iter()
         .filter(|row| !repeats.iter().any(|name| row.name.ends_with(name)))
     {
-        rows.add_row([
-            row.name.clone(),
-            format!("{:.5}", row.calibrated.scale),
-            format!("{:.0}", row.calibrated.importance),
-            percent(row.met.channel_share()),
-            percent(row.met.share()),
-        ]);
+        rows.add_row(
+            [
+                row.name.clone(),
+                format!("{:.5}", row.calibrated.scale),
+                format!("{:.0}", row.calibrated.importance),
+                percent(row.met.channel_share()),
+                percent(row.met.share()),
+                if row.calibrated.shadow { "yes" } else { "no" }.into(),
+            ]
+            .into_iter()
+            .take(columns),
+        );
     }
     rows.add_row([
         "all".into(),
@@ -165,11 +186,14 @@ fn print_outliers(found: &Found, all: &Outliers, out: &mut impl Write) -> Result
         percent(all.share()),
     ]);
     writeln!(out, "{rows}\n")?;
-    let tokens = found.calibration_tokens;
-    writeln!(
-        out,
-        "  scale, max       of {tokens} tokens to calibrate on, which are not among the texts above"
-    )?;
+    let from = match &found.calibration {
+        Some(file) => file.clone(),
+        None => {
+            let tokens = found.calibration_tokens;
+            format!("{tokens} tokens to calibrate on, which are not among the texts above")
+        }
+    };
+    writeln!(out, "  scale, max       of {from}")?;
     writeln!(
         out,
         "  outlier channels share of channels with an input beyond 127 scales, mean over the texts above"
@@ -186,7 +210,10 @@ impl Found {
     /// What becomes of outliers.
     fn fate(&self) -> &'static str {
         match self.split.as_str() {
-            "shadow" => "what clamping would lose is multiplied beside",
+            "shadow" if self.linears.iter().all(|row| row.calibrated.shadow) => {
+                "what clamping would lose is multiplied beside"
+            }
+            "shadow" => "with a shadow, what clamping would lose is multiplied beside; else clamped",
             "mixed" => "with --split mixed floats, or clamped where --outlying does not name them",
             _ => "clamped",
         }
