@@ -106,7 +106,10 @@ pub(super) fn calibrate(
         Ok(LayerCalibration { shadow, ..layer })
     });
     let mut all = all.collect::<Result<Vec<_>>>()?;
-    pruning.prune(all.iter_mut())?;
+    // Query, key and value are equals. They go in the order of names, as in a file by `mixgemm calibrate`.
+    let mut named: Vec<_> = model.linears.iter().map(|linear| &linear.name).zip(&mut all).collect();
+    named.sort_by(|a, b| a.0.cmp(b.0));
+    pruning.prune(named.into_iter().map(|(_, layer)| layer))?;
     Ok(all)
 }
 

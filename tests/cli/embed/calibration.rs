@@ -49,7 +49,12 @@ fn a_file_by_calibrate_is_that_of_the_same_texts() {
         }
     }
     let file = b.path("CAL.json").display().to_string();
-    for options in ["--scale channels:5", "--scale percentile:97 --prune 0.5", "--ratio 2"] {
+    for options in [
+        "--scale channels:5",
+        "--scale percentile:97 --prune 0.5",
+        "--scale max --prune 0.25",
+        "--ratio 2",
+    ] {
         let out = b.run(&format!("calibrate {layers} --output CAL.json --force {options}"));
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         let of_file = embed(TINY, &["the cat", "dogs ran"], &format!("{FIXED} --calibration {file}"));
