@@ -9,12 +9,13 @@ use crate::cli::stored;
 use crate::cli::table;
 use anyhow::Result;
 use clap::ValueEnum;
+use mixgemm::backend::Erased;
 use mixgemm::outlier::calibration::{Calibration, LayerCalibration};
 use mixgemm::outlier::find::limit;
 use mixgemm::outlier::importance;
 use mixgemm::outlier::mixed::Outlying;
+use mixgemm::outlier::share::rounded_down;
 use mixgemm::outlier::treatment::{Hot, Kept, Treatment};
-use mixgemm::backend::Erased;
 use mixgemm::{Error, MatRef, Mode, Par, QuantMatrix};
 use serde::Serialize;
 use std::env;
@@ -233,7 +234,7 @@ impl SplitArgs {
             let missing = || refusal("--hot", "--calibration with it", "none");
             let most = match hot {
                 HotName::Channels(channels) => channels,
-                HotName::Share(share) => (share * w.k() as f64) as usize,
+                HotName::Share(share) => rounded_down(share, w.k() as u64) as usize,
             };
             calibrated.map_or_else(|| Err(missing()), |layer| Ok(hottest(layer, most)))
         });

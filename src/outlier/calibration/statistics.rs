@@ -146,7 +146,9 @@ impl Statistics {
     pub fn max_outside(&self, share: f64) -> Result<f32> {
         let mut sorted = self.channels.clone();
         sorted.sort_unstable_by(|a, b| b.total_cmp(a));
-        let left_out = (0.0..1.0).contains(&share).then(|| rounded_up(share, sorted.len() as u64) as usize);
+        let left_out = (0.0..1.0)
+            .contains(&share)
+            .then(|| rounded_up(share, sorted.len() as u64) as usize);
         let left = left_out.and_then(|count| sorted.get(count));
         left.copied().ok_or_else(|| {
             let expected = format!("at least 0 and less than all of {} channels", sorted.len());
