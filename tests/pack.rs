@@ -14,7 +14,7 @@ use std::sync::Arc;
 #[test]
 fn packed_weights_hold_every_code_scale_and_zero_point() {
     let draw = &mut Draw::new(61);
-    for lanes in [3, 5, 16] {
+    for lanes in [3, 4, 5, 8, 16] {
         let shapes = [
             (1, 1),
             (lanes, 33),
@@ -22,6 +22,7 @@ fn packed_weights_hold_every_code_scale_and_zero_point() {
             (4 * lanes, 100),
             (7, 0),
             (3, 9001),
+            (5, 2100),
         ];
         for (turn, (n, k)) in shapes.into_iter().enumerate() {
             for scheme in schemes(k, turn).into_iter().chain(book_schemes(k, turn)) {

@@ -47,8 +47,9 @@ impl Map {
     pub fn unnamed(directory: &Path, bytes: &[u8]) -> io::Result<Self> {
         let mut file = tempfile::tempfile_in(directory)?;
         file.write_all(bytes)?;
-        // SAFETY: nobody may write to the file or cut it short from here on. It has no name to open it by, and its one
-        // handle goes at the end of this function. `the_bytes_of_a_file_without_a_name_stay` would notice others.
+        // SAFETY: nobody may write to the file or cut it short from here on. It has no name to open it by (where
+        // the system makes no such files, none after its first moment), and its one handle goes at the end of this
+        // function. `stores_hold_the_weights` would notice other bytes.
         Self::new(&file, unsafe { Unchanging::promise() })
     }
 }

@@ -41,7 +41,8 @@ impl Costed {
             Ok(Cost {
                 utilization: estimate.utilization(&device.array),
                 power_mw: estimate.power_mw(),
-                crossover_m: device.crossover(e.n, e.k)?,
+                // None too where the other position of scaling does not fit the scratchpads.
+                crossover_m: device.crossover(e.n, e.k).ok().flatten(),
                 origins: device.origins()?,
                 estimate,
                 device,

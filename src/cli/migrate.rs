@@ -93,12 +93,14 @@ impl Row {
 pub(crate) fn run(args: &Args, json: bool, out: &mut impl Write) -> Result<ExitCode> {
     let output = Destination::new("--output", &args.output, args.force)?;
     output.check_apart("--weights", &args.weights.file)?;
-    let mut names = vec![args.weights.tensor.as_str()];
+    let factors = format!("{}.factors", args.weights.tensor);
+    let mut names = vec![args.weights.tensor.as_str(), factors.as_str()];
     for input in &args.input {
         output.check_apart("--input", &input.file)?;
         if names.contains(&input.tensor.as_str()) {
-            let found = format_args!("`{}` twice", input.tensor).to_string();
-            return Err(refusal("--input", "tensors with names of their own", found));
+            let found = format_args!("`{}`", input.tensor).to_string();
+            let expected = "tensors with names that no other tensor of the output has";
+            return Err(refusal("--input", expected, found));
         }
         names.push(&input.tensor);
     }
@@ -117,11 +119,11 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut impl Write) -> Result<ExitC
     let mut written = Vec::new();
     for (path, x) in args.input.iter().zip(&inputs) {
         let migrated = migration.apply(x.view())?;
-        rows.push(Row::new(&path.tensor, x, &migrated)?);
+        let row = Row::new(&path.tensor, x, &migrated).map_err(|error| of_tensor("--input", path, error))?;
+        rows.push(row);
         written.push((path.tensor.clone(), migrated));
     }
-    let factors = Mat::from_vec(migration.factors, 1, weights.cols())?;
-    written.push((format!("{}.factors", args.weights.tensor), factors));
+    written.push((factors, Mat::from_vec(migration.factors, 1, weights.cols())?));
     written.push((args.weights.tensor.clone(), migration.weights));
     saved::save_matrices(&output, &written)?;
     if json {

@@ -1,5 +1,6 @@
 //! How products are walked: activations are packed once, tile by tile; then threads claim rectangles of the outputs,
-//! a few panels at a time, and run every tile of activation rows against these while they are in cache. Nothing is split over K.
+//! a few panels at a time, and run every tile of activation rows against these while they are in cache. Nothing is split
+//! over K.
 #![forbid(unsafe_code)]
 
 use crate::base::disjoint::{Claims, TileGrid};

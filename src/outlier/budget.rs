@@ -79,7 +79,7 @@ pub fn budget(linears: &[Linear<'_>], share: f64) -> Result<Vec<ScaleRule>> {
     let mut counts = vec![0; linears.len()];
     for step in steps {
         let more = step.to - step.from;
-        if counts[step.linear] == step.from && more <= left {
+        if step.gain > 0.0 && counts[step.linear] == step.from && more <= left {
             counts[step.linear] = step.to;
             left -= more;
         }

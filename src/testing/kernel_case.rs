@@ -22,7 +22,7 @@ pub fn tile_spec(kernel: &Kernel, w: &QuantMatrix) -> TileSpec {
     TileSpec {
         unit: kernel.unit,
         k: w.k(),
-        group: w.scheme().group_length(w.k()),
+        group: w.scheme().group_length(w.k()).max(1),
         zero: symmetric.then(|| i32::from(w.scheme().symmetric_zero())),
         folded: true,
         lhs_rows: [kernel.mr * kernel.slices; MAX_SLICES + 1],

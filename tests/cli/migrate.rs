@@ -76,7 +76,12 @@ fn bad_tensors_and_options_are_refused() {
         (
             format!("{w} --input a.safetensors:x --input a.safetensors:x"),
             "--input",
-            "`x` twice",
+            "`x`",
+        ),
+        (
+            format!("{w} --input a.safetensors:w32.factors"),
+            "--input",
+            "`w32.factors`",
         ),
         (format!("{w} --input a.safetensors:x --alpha 2"), "--alpha", "2"),
         (

@@ -254,6 +254,24 @@ fn groups_take_turns_in_a_small_window() {
         assert_eq!((frees(time()), device.npu().bytes()), (builds(time()), 0), "{window}");
         assert!(message(run()).starts_with("x: expected a shape that a graph is built for"));
     }
+    // Threads that compile and run meet neither each other's graphs nor each other's locks.
+    let mut profile = Profile::hexagon_8gen3().clone();
+    profile.window_bytes = 2 * bytes + 1;
+    let device = Grouped::new(Npu::new(profile));
+    let prepared = Backend::prepare(&device, &w).unwrap();
+    std::thread::scope(|s| {
+        for _ in 0..3 {
+            s.spawn(|| {
+                for _ in 0..200 {
+                    let mut y = Mat::<f32>::zeros(m, n);
+                    let out = y.view_mut().into();
+                    Backend::compile(&device, &prepared, m).unwrap();
+                    Backend::run(&device, &prepared, x.view().into(), Mode::A8, &Epilogue::new(), out).unwrap();
+                    assert_eq!(bits(&y), bits(&expected));
+                }
+            });
+        }
+    });
     // Too little for a single group: refused, and nothing of it is left.
     let mut profile = Profile::hexagon_8gen3().clone();
     profile.window_bytes = bytes - 1;

@@ -73,9 +73,13 @@ fn backends_that_are_chosen_at_run_time_are_split_too() {
 fn groups_beyond_32_bits_stand_between_others() {
     let draw = &mut Draw::new(95);
     let x = |rows| {
-        let outlier = |k: usize| if k / 16 == 1 { 8_388_607.0 } else { 200.0 };
+        let outlier = |r: usize, k: usize| if k / 16 == 1 { 8_388_607.0 } else { 200.0 + r as f32 };
         Mat::from_fn(rows, 64, |r, k| {
-            T * if k % 16 == 5 { outlier(k) } else { (k + r) as f32 - 30.0 }
+            T * if k % 16 == 5 {
+                outlier(r, k)
+            } else {
+                (k + r) as f32 - 30.0
+            }
         })
     };
     for zero in [ZeroPoint::Symmetric, ZeroPoint::Integer, ZeroPoint::Float] {
@@ -87,7 +91,9 @@ fn groups_beyond_32_bits_stand_between_others() {
         for isa in Isa::ALL.into_iter().filter(|isa| isa.supported()) {
             let split = Split::new(Host::new().isa(isa).unwrap());
             check_product(isa.name(), &split, &w, &x(1));
+            // A tile of four rows or more on every tier: rows whose outliers are in the same channels.
             check_product(isa.name(), &split, &w, &x(5));
+            check_product(isa.name(), &split, &w, &x(13));
         }
     }
 }

@@ -128,7 +128,9 @@ impl Grouped {
             counters: Counters::default(),
         };
         let mut sums = vec![0; m * shape.n];
-        let in_turn = w.in_turn().contains(&m).then(|| self.turn());
+        // The weights' own lock goes before the device's is taken: `compile` takes them in the other order.
+        let in_turn = w.in_turn().contains(&m);
+        let in_turn = in_turn.then(|| self.turn());
         for (group, part) in w.groups.iter().enumerate() {
             let built = in_turn.is_some() && !self.npu.is_built(part, m);
             if built {
@@ -225,7 +227,8 @@ impl Backend for Grouped {
     }
 
     /// A graph for every group; where the window does not hold them all, as many as leave room for one of the others at a
-    /// time. Where there is not even room for one, nothing is left of what was built.
+    /// time. Where there is not even room for one, nothing is left of what was built. That room is not kept free: what
+    /// is built of other weights later may take it, and running these is refused until something is freed.
     fn compile(&self, w: &GroupedWeights, m: usize) -> Result<()> {
         let (_turn, mut in_turn) = (self.turn(), w.in_turn());
         if in_turn.contains(&m) {

@@ -90,9 +90,17 @@ pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Res
     let save = save
         .map(|file| Destination::new("--save-activations", file, args.force))
         .transpose()?;
-    for file in ["model.safetensors", "config.json", "tokenizer.json"] {
-        let read = args.model.join(file);
-        save.iter().try_for_each(|save| save.check_apart("--model", &read))?;
+    if let Some(save) = &save {
+        for file in ["model.safetensors", "config.json", "tokenizer.json"] {
+            save.check_apart("--model", &args.model.join(file))?;
+        }
+        for (argument, file) in [("--calibration", &args.calibration), ("--profile", &args.profile)] {
+            file.iter().try_for_each(|file| save.check_apart(argument, file))?;
+        }
+        for (argument, texts) in [("TEXT", &args.texts), ("--calibrate-on", &args.calibrate_on)] {
+            let mut files = texts.iter().filter_map(|text| tokens::file(text));
+            files.try_for_each(|file| save.check_apart(argument, file.as_ref()))?;
+        }
     }
     let machine = Machine::here()?;
     let threads = arguments::threads_or_all(args.threads);

@@ -6,7 +6,7 @@ use crate::cli::arguments::{self, HOST, ModeName, spelled};
 use crate::cli::npu;
 use crate::cli::pruning::PruningArgs;
 use crate::cli::refusal::refusal;
-use crate::cli::split::SplitArgs;
+use crate::cli::split::{SplitArgs, SplitName};
 use anyhow::Result;
 use mixgemm::{Group, Scheme};
 use std::num::NonZeroUsize;
@@ -132,6 +132,9 @@ impl Args {
             if given && self.calibrate_on.is_empty() {
                 return Err(refusal(option, "--calibrate-on with it", "none"));
             }
+        }
+        if prune.is_some() && self.split.split != SplitName::Shadow {
+            return Err(refusal("--prune", "--split shadow with it", spelled(self.split.split)));
         }
         if ratio.is_some() && matches!(self.scale, Some(Scale::Budget(_))) {
             return Err(refusal(

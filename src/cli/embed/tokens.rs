@@ -19,17 +19,19 @@ pub(super) struct Text {
     pub(super) types: Vec<u32>,
 }
 
+/// The file whose lines an argument stands for.
+pub(super) fn file(text: &str) -> Option<&str> {
+    text.strip_prefix('@').filter(|file| !file.starts_with('@'))
+}
+
 /// The texts that an argument stands for: itself, or with `@FILE` the lines of a file that are not blank. `@@TEXT` is a text
 /// that begins with `@`.
 pub(super) fn lines(argument: &str, given: &[String]) -> Result<Vec<String>> {
     let mut texts = Vec::new();
     for text in given {
-        let file = match text.strip_prefix('@') {
-            Some(file) if !file.starts_with('@') => file,
-            literal => {
-                texts.push(literal.unwrap_or(text).into());
-                continue;
-            }
+        let Some(file) = file(text) else {
+            texts.push(text.strip_prefix('@').unwrap_or(text).into());
+            continue;
         };
         let path = Path::new(file);
         let content = fs::read_to_string(path).map_err(|e| unreadable(argument, "a readable text file", path, &e))?;

@@ -139,11 +139,10 @@ pub(super) fn merge(args: &Args, directory: &Path) -> Result<Found> {
     let shards = Shards::open(&files).map_err(of_points("--merge"))?;
     make(directory)?;
     let path = directory.join(POINTS);
-    if path.exists() {
-        // Nothing but points of the same configuration is replaced, and none that a run is writing.
-        Run::open(shards.heading(), &path).map_err(of_points("--out"))?;
-    }
     let destination = Destination::new("--out", &path, true)?;
+    // Nothing but points of the same configuration is replaced, and none that a run is writing.
+    let replaced = path.exists().then(|| Run::open(shards.heading(), &path));
+    let _locked = replaced.transpose().map_err(of_points("--out"))?;
     let mut refused = None;
     let written = destination.write(|out| {
         shards.write(out).map(drop).map_err(|error| {

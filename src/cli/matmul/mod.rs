@@ -206,6 +206,9 @@ struct Places {
 pub(crate) fn run(args: &Args, json: bool, out: &mut (impl Write + Send)) -> Result<ExitCode> {
     args.check()?;
     let output = Destination::new("--output", &args.output, args.force)?;
+    for (argument, read) in [("--calibration", &args.calibration), ("--profile", &args.profile)] {
+        read.iter().try_for_each(|read| output.check_apart(argument, read))?;
+    }
     let cache = args.pack_cache.as_deref().map(Place::new).transpose()?;
     if cache.as_ref().is_some_and(|cache| cache.is(&output)) {
         return Err(refusal("--pack-cache", "another file than --output", "the same"));

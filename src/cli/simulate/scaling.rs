@@ -29,7 +29,7 @@ pub(super) struct Scaled {
 
 impl Scaled {
     pub(super) fn new(device: &Hardware, e: Extents, estimate: &Estimate) -> mixgemm::Result<Self> {
-        let crossover = device.crossover(e.n, e.k)?;
+        let crossover = device.crossover(e.n, e.k).ok().flatten(); // none where the other position does not fit the scratchpads
         Ok(Self {
             crossover_m_by_count: crossover.and_then(|crossover| crossover.by_count),
             crossover_m_by_energy: crossover.and_then(|crossover| crossover.by_energy),

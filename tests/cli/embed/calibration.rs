@@ -108,6 +108,7 @@ fn pruned_layers_are_clamped() {
     b.refused(&format!("{line} --ratio 8"), "--ratio", "none");
     let fixed = format!("{line} --mode a8static --calibrate-on cat");
     b.refused(&format!("{fixed} --prune 2"), "--prune", "2");
+    b.refused(&format!("{fixed} --prune 0.5"), "--prune", "none");
     b.refused(&format!("{fixed} --ratio 8 --scale budget:1"), "--ratio", "budget");
 }
 

@@ -232,6 +232,25 @@ fn saved_activations_are_the_inputs_of_the_linears() {
     b.refused(&line, "--save-activations", "a.safetensors, which exists");
     assert!(b.run(&format!("{line} --force")).status.success());
     assert_eq!(saved("output.dense").rows(), 3);
+    // What is read is not replaced.
+    fs::write(b.path("lines.txt"), "cat\n").unwrap();
+    let read = format!("embed --model {TINY} --save-activations lines.txt --force");
+    b.refused(
+        &format!("{read} @lines.txt"),
+        "--save-activations",
+        "lines.txt, which is read",
+    );
+    let fixed = format!("{read} dogs --mode a8static");
+    b.refused(
+        &format!("{fixed} --calibrate-on @lines.txt"),
+        "--save-activations",
+        "lines.txt, which is read",
+    );
+    b.refused(
+        &format!("{fixed} --calibration lines.txt"),
+        "--save-activations",
+        "lines.txt, which is read",
+    );
 }
 
 /// All f32 tensors of a file by name, whatever their shape.
